@@ -1,0 +1,180 @@
+"""Settings: what was asked for (EngineArgs), what the model is (ModelSpec), what is in force (SchedulerConfig).
+
+All are frozen. Resolving returns a new object, so that requested and resolved values can be shown side by side.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from workbench.core.errors import ConfigError, KVCacheTooSmallError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEFAULT_TRACE_STEPS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class EngineArgs:
+    """Settings as asked for, named and meant as in vLLM. None or "auto" leaves the choice to the workbench.
+
+    model: a directory, a hub id, or None for the bundled model. tokenizer: the same, None for the model's own.
+    dtype: weights and activations. device: "auto", "cpu", "cuda" or "cuda:1".
+    max_model_len: longest prompt plus output, in tokens. block_size: tokens per KV block.
+    gpu_memory_utilization: share of the device's total memory for weights, workspace and KV cache together.
+    kv_cache_memory_bytes: size of the KV pool instead. num_gpu_blocks_override: the same, in blocks.
+    max_num_seqs: most requests in a batch. max_num_batched_tokens: most tokens in a step (the token budget).
+    enforce_eager: no CUDA graphs. seed: for requests without a seed of their own.
+    trust_remote_code: allow Python code from the model's directory to run.
+    trace_steps: how many StepRecords are kept.
+    """
+
+    model: str | None = None
+    tokenizer: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    max_model_len: int | None = None
+    block_size: int = 16
+    gpu_memory_utilization: float = 0.9
+    kv_cache_memory_bytes: int | None = None
+    num_gpu_blocks_override: int | None = None
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int | None = None
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    scheduling_policy: str = "fcfs"
+    enforce_eager: bool = False
+    seed: int = 0
+    trust_remote_code: bool = False
+    trace_steps: int = DEFAULT_TRACE_STEPS
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        _whole("block_size", self.block_size, 1)
+        _whole("max_num_seqs", self.max_num_seqs, 1)
+        _whole("trace_steps", self.trace_steps, 1)
+        _whole("seed", self.seed, None)
+        for name in ("max_model_len", "kv_cache_memory_bytes", "num_gpu_blocks_override", "max_num_batched_tokens"):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), 1)
+        for name in ("enable_prefix_caching", "enable_chunked_prefill", "enforce_eager", "trust_remote_code"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        share = self.gpu_memory_utilization
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share):
+            raise ConfigError(f"gpu_memory_utilization must be a number above 0 and at most 1, not {share!r}")
+        if not 0.0 < share <= 1.0:
+            raise ConfigError(
+                f"gpu_memory_utilization is a share of the device's total memory, above 0 and at most 1, not {share}; "
+                "to give a size, use kv_cache_memory_bytes"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "EngineArgs":
+        """Make EngineArgs from keyword arguments; a name that does not exist raises with the nearest one."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known ones are {', '.join(known)}"
+                raise ConfigError(f"unknown setting {name!r}{hint}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What the engine needs to know of a loaded model. Sizes in bytes; max_model_len in tokens.
+
+    kv_bytes_per_token: K and V of one token over all layers. backend: which code runs it ("decoder", "transformers").
+    """
+
+    name: str
+    architecture: str
+    backend: str
+    device: str
+    dtype: str
+    vocab_size: int
+    max_model_len: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    num_parameters: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+    eos_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """The numbers that the scheduler uses, all resolved. num_blocks is the size of the KV pool."""
+
+    num_blocks: int
+    block_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...] = ()
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_blocks < 1:
+            raise KVCacheTooSmallError(
+                f"the KV pool has {self.num_blocks} blocks and needs at least 1; raise num_gpu_blocks_override, "
+                "kv_cache_memory_bytes or gpu_memory_utilization"
+            )
+        for name in ("block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "vocab_size"):
+            _whole(name, getattr(self, name), 1)
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < self.max_model_len:
+            raise ConfigError(
+                f"without chunked prefill a prompt must fit in one step: max_num_batched_tokens="
+                f"{self.max_num_batched_tokens} is below max_model_len={self.max_model_len}; raise the one, lower the "
+                "other, or set enable_chunked_prefill=True"
+            )
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens whose KV the whole pool can hold."""
+        return self.num_blocks * self.block_size
+
+    def with_changes(self, **changes: Any) -> "SchedulerConfig":
+        """A checked copy with some numbers replaced."""
+        return replace(self, **changes)
+
+
+def resolve_scheduler_config(args: EngineArgs, spec: ModelSpec, num_blocks: int) -> SchedulerConfig:
+    """Fill in what args leaves open.
+
+    max_num_batched_tokens defaults to 512 on a CPU and 8192 on a GPU, and to at least max_model_len when chunked
+    prefill is off, as a prompt then has to fit in one step.
+    """
+    budget = args.max_num_batched_tokens
+    if budget is None:
+        budget = 512 if spec.device == "cpu" else 8192
+        if not args.enable_chunked_prefill:
+            budget = max(budget, spec.max_model_len)
+    return SchedulerConfig(
+        num_blocks=num_blocks,
+        block_size=args.block_size,
+        max_num_seqs=args.max_num_seqs,
+        max_num_batched_tokens=budget,
+        max_model_len=spec.max_model_len,
+        vocab_size=spec.vocab_size,
+        eos_token_ids=spec.eos_token_ids,
+        enable_prefix_caching=args.enable_prefix_caching,
+        enable_chunked_prefill=args.enable_chunked_prefill,
+        seed=args.seed,
+    )
+
+
+def _whole(name: str, value: Any, low: int | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be a whole number, not {value!r}")
+    if low is not None and value < low:
+        raise ConfigError(f"{name} must be at least {low}, not {value}")

@@ -1,0 +1,57 @@
+"""Named errors. Each message says what was needed, what there is, and which setting to change."""
+
+
+class WorkbenchError(Exception):
+    """Base of every error that the workbench raises on purpose."""
+
+
+class ConfigError(WorkbenchError, ValueError):
+    """A setting is unknown, out of range, or contradicts another one."""
+
+
+class SamplingParamsError(WorkbenchError, ValueError):
+    """A sampling parameter is unknown, out of range, or contradicts another one."""
+
+
+class InvalidRequestError(WorkbenchError, ValueError):
+    """A request was refused when it was submitted. The engine is as it was before."""
+
+
+class EmptyPromptError(InvalidRequestError):
+    """The prompt has no tokens."""
+
+
+class PromptTooLongError(InvalidRequestError):
+    """The prompt leaves no room for one new token under max_model_len."""
+
+
+class TokenOutOfVocabularyError(InvalidRequestError):
+    """A prompt token id is negative or not below the vocabulary size."""
+
+
+class RequestNeverFitsError(InvalidRequestError):
+    """The request would need more KV blocks than the whole pool has."""
+
+
+class KVCacheTooSmallError(ConfigError):
+    """The KV pool has no room for a single block."""
+
+
+class ModelLoadError(WorkbenchError):
+    """A model directory is missing, cannot be read, or is of a kind that cannot run here."""
+
+
+class UnsafeModelError(ModelLoadError):
+    """A model needs code or pickled data from its directory to load, and nobody allowed that."""
+
+
+class EngineClosedError(WorkbenchError):
+    """The engine was shut down; make a new LLM."""
+
+
+class RequestFailedError(WorkbenchError):
+    """This request ended with finish_reason "error"; other requests are untouched."""
+
+
+class ResultTimeoutError(WorkbenchError, TimeoutError):
+    """A result was not ready in the time given. The request goes on."""
