@@ -1,0 +1,6 @@
+"""Recording, replay and time travel over a run's StepRecords."""
+
+from workbench.trace.replay import Replay
+from workbench.trace.trace import Trace, TraceRangeError
+
+__all__ = ["Replay", "Trace", "TraceRangeError"]

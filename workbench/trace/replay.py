@@ -1,0 +1,132 @@
+"""The rule by which a StepRecord leads from one state to the next. The views hold the same rule in TypeScript."""
+
+from collections import OrderedDict
+
+from workbench.core.records import BlockEventKind, RequestState, Snapshot, StepRecord
+from workbench.core.scheduler_output import Action, Reason
+
+_JOINS = (Reason.ADMITTED, Reason.RESUMED)
+
+
+class Replay:
+    """A state that moves forward record by record, starting from a snapshot.
+
+    After `apply(record)`, `snapshot()` equals what the engine's scheduler had at the end of that step.
+    """
+
+    def __init__(self, start: Snapshot) -> None:
+        self.step = start.step
+        self.num_blocks = start.num_blocks
+        self.block_size = start.block_size
+        self._tables = {name: list(table) for name, table in start.block_tables.items()}
+        self._ref_counts = list(start.ref_counts)
+        self._hashes = list(start.block_hashes)
+        self._free = OrderedDict.fromkeys(start.free_blocks)
+        self._running = list(start.running)
+        self._waiting = list(start.waiting)
+        self._requests = dict(start.requests)
+
+    def apply(self, record: StepRecord) -> None:
+        """Go on by one step."""
+        self.step = record.step
+        for arrival in record.arrivals:
+            self._requests[arrival.request_id] = RequestState(
+                arrival.request_id,
+                arrival.parent_id,
+                arrival.label,
+                arrival.priority,
+                arrival.time,
+                arrival.max_tokens,
+                arrival.prompt_token_ids,
+                (),
+                0,
+                0,
+            )
+        self._apply_decisions(record)
+        for kind, block, request_id, other in record.block_events:
+            self._apply_block_event(kind, block, request_id, other)
+        for sampled in record.sampled:
+            state = self._requests[sampled.request_id]
+            self._requests[sampled.request_id] = state._replace(
+                output_token_ids=(*state.output_token_ids, sampled.token_id)
+            )
+        for ended in record.finished:
+            del self._requests[ended.request_id]
+            for queue in (self._running, self._waiting):
+                if ended.request_id in queue:
+                    queue.remove(ended.request_id)
+
+    def snapshot(self) -> Snapshot:
+        """The state as a value."""
+        order = [*self._running, *self._waiting]
+        return Snapshot(
+            step=self.step,
+            num_blocks=self.num_blocks,
+            block_size=self.block_size,
+            block_tables={name: tuple(self._tables[name]) for name in self._running},
+            ref_counts=tuple(self._ref_counts),
+            block_hashes=tuple(self._hashes),
+            free_blocks=tuple(self._free),
+            waiting=tuple(self._waiting),
+            running=tuple(self._running),
+            requests={name: self._requests[name] for name in order},
+        )
+
+    def _apply_decisions(self, record: StepRecord) -> None:
+        # Decisions come in the engine's order, so they give both queues; a request that was aborted before the step
+        # has none and is in `finished`.
+        before = set(self._running)
+        running, waiting = [], []
+        for decision in record.decisions:
+            name, action = decision.request_id, decision.action
+            state = self._requests[name]
+            if action == Action.PREEMPT:
+                self._requests[name] = state._replace(
+                    num_computed_tokens=0, num_preemptions=state.num_preemptions + 1
+                )
+                waiting.append(name)
+            elif decision.reason in _JOINS or name in before:
+                computed = decision.num_computed + decision.num_tokens
+                if computed != state.num_computed_tokens:
+                    self._requests[name] = state._replace(num_computed_tokens=computed)
+                running.append(name)
+            else:
+                waiting.append(name)
+        self._running, self._waiting = running, waiting
+
+    def _apply_block_event(self, kind: str, block: int, request_id: str, other: str) -> None:
+        if kind == BlockEventKind.ALLOCATE:
+            self._take(block)
+            self._tables.setdefault(request_id, []).append(block)
+        elif kind == BlockEventKind.SHARE:
+            self._free.pop(block, None)
+            self._ref_counts[block] += 1
+            self._tables.setdefault(request_id, []).append(block)
+        elif kind == BlockEventKind.FREE:
+            table = self._tables[request_id]
+            table.remove(block)
+            if not table:
+                del self._tables[request_id]
+            self._drop(block)
+        elif kind == BlockEventKind.COPY:
+            self._take(block)
+            table = self._tables[request_id]
+            table[table.index(int(other))] = block
+            self._drop(int(other))
+        elif kind == BlockEventKind.CACHE:
+            self._hashes[block] = other
+        else:
+            self._hashes[block] = ""
+            if block in self._free:
+                self._free.move_to_end(block, last=False)
+
+    def _take(self, block: int) -> None:
+        del self._free[block]
+        self._ref_counts[block] = 1
+
+    def _drop(self, block: int) -> None:
+        self._ref_counts[block] -= 1
+        if self._ref_counts[block] == 0:
+            self._free[block] = None
+            if not self._hashes[block]:
+                self._free.move_to_end(block, last=False)
