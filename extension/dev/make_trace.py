@@ -1,0 +1,198 @@
+"""Writes a trace for the front end's harness and tests: the real scheduler over a runner that only makes up tokens.
+
+    python extension/dev/make_trace.py OUT.json [--blocks N] [--requests N] [--steps N]
+
+The file holds {engine, payload, snapshots}: the first two as the protocol has them, snapshots as [step, Snapshot] of
+some steps, so that a test can compare its own rebuilt states.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+from workbench.core.config import SchedulerConfig
+from workbench.core.policy import Policy
+from workbench.core.records import Snapshot, StepRecord, StepTimes
+from workbench.core.sampling_params import SamplingParams
+from workbench.core.scheduler import Scheduler
+from workbench.core.scheduler_output import SampledToken
+
+WORDS = (
+    " the a and to was little she he it in of one day said with her his you they very big saw happy for on that up not "
+    "red dog cat bird tree house park mom wanted play went had so made then ball boat friend looked smiled ran home"
+).split(" ")
+PUNCTUATION = [".", ",", "!", "\n"]
+VOCABULARY = PUNCTUATION + [w if i == 0 else " " + w for i, w in enumerate(WORDS)]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("out", type=Path)
+    options.add_argument("--blocks", type=int, default=72)
+    options.add_argument("--requests", type=int, default=28)
+    options.add_argument("--steps", type=int, default=1500)
+    options.add_argument("--seed", type=int, default=7)
+    arguments = options.parse_args()
+    trace = make(arguments.blocks, arguments.requests, arguments.steps, arguments.seed)
+    arguments.out.write_text(json.dumps(trace), encoding="utf-8")
+    print(f"{len(trace['payload']['records'])} steps, {arguments.out.stat().st_size / 1e6:.1f} MB")
+
+
+def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[str, Any]:
+    """A run of at most num_steps steps, with shared prefixes, forks, aborts and a pool that runs out."""
+    draw = random.Random(seed)
+    config = SchedulerConfig(
+        num_blocks=num_blocks,
+        block_size=16,
+        max_num_seqs=12,
+        max_num_batched_tokens=96,
+        max_model_len=1024,
+        vocab_size=len(VOCABULARY),
+    )
+    scheduler = Scheduler(config, Policy())
+    start = scheduler.snapshot()
+    shared = [[draw.randrange(len(VOCABULARY)) for _ in range(48)] for _ in range(2)]
+    pending = sorted(draw.uniform(0.0, 3.2) for _ in range(num_requests))
+    records: list[StepRecord] = []
+    snapshots: list[tuple[int, Snapshot]] = []
+    clock, made = 0.0, 0
+    while len(records) < num_steps and (pending or scheduler.has_unfinished()):
+        if not scheduler.has_unfinished() and pending[0] > clock:
+            clock = pending[0]
+        while pending and pending[0] <= clock:
+            prompt = [draw.randrange(len(VOCABULARY)) for _ in range(draw.randint(6, 140))]
+            if draw.random() < 0.45:
+                prompt = draw.choice(shared) + prompt
+            params = SamplingParams(
+                n=3 if made % 9 == 4 else 1,
+                max_tokens=draw.randint(24, 190),
+                logprobs=4,
+            )
+            label = text(prompt)[:48]
+            scheduler.add_request(f"r{made}", prompt, params, arrival_time=pending.pop(0), label=label)
+            made += 1
+        if draw.random() < 0.003 and scheduler.running:
+            scheduler.abort([scheduler.running[-1].request_id])
+        plan = scheduler.schedule()
+        sampled = {item.request_id: token(draw) for item in plan.scheduled if item.sample}
+        scheduler.update(plan, sampled, {}, {})
+        events = scheduler.take_events()
+        times = StepTimes(
+            draw.uniform(4e-5, 9e-5),
+            draw.uniform(1e-4, 2e-4),
+            1.2e-3 + 3.5e-5 * plan.num_scheduled_tokens + draw.uniform(0, 4e-4),
+            draw.uniform(2e-4, 5e-4),
+            draw.uniform(5e-5, 1.2e-4),
+        )
+        records.append(
+            StepRecord(
+                step=plan.step,
+                time=clock,
+                times=times,
+                arrivals=events.arrivals,
+                decisions=plan.decisions,
+                block_events=events.block_events,
+                sampled=events.sampled,
+                finished=events.finished,
+                changes=(),
+                num_scheduled_tokens=plan.num_scheduled_tokens,
+                token_budget=config.max_num_batched_tokens,
+                max_num_seqs=config.max_num_seqs,
+                num_free_blocks=scheduler.kv.pool.num_free,
+            )
+        )
+        clock += sum(times) + 5e-5
+        if plan.step % 97 == 0:
+            snapshots.append((plan.step, scheduler.snapshot()))
+    snapshots.append((records[-1].step, scheduler.snapshot()))
+    return {
+        "engine": engine_info(config),
+        "payload": {
+            "snapshot": plain(start),
+            "records": [plain(r) for r in records],
+            "texts": dict(enumerate(VOCABULARY)),
+            "status": status(config, scheduler, clock, records[-1].step),
+        },
+        "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
+    }
+
+
+def token(draw: random.Random) -> SampledToken:
+    """A made-up token with a plausible distribution around it."""
+    ids = draw.sample(range(len(VOCABULARY)), 4)
+    first = draw.betavariate(2.5, 1.2)
+    shares = [first, (1 - first) * 0.55, (1 - first) * 0.25, (1 - first) * 0.1]
+    logprobs = [math.log(max(s, 1e-6)) for s in shares]
+    chosen = draw.choices(range(4), shares)[0]
+    alternatives = tuple(sorted(zip(ids, logprobs, strict=True), key=lambda a: -a[1]))
+    return SampledToken(ids[chosen], logprobs[chosen], alternatives)
+
+
+def text(token_ids: list[int]) -> str:
+    return "".join(VOCABULARY[t] for t in token_ids).strip().replace("\n", " ")
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass as an object whose NamedTuples JSON turns into arrays."""
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+
+
+def engine_info(config: SchedulerConfig) -> dict[str, Any]:
+    return {
+        "engine_id": "demo",
+        "model": "bundled tiny stories model",
+        "architecture": "LlamaForCausalLM",
+        "backend": "decoder",
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "num_blocks": config.num_blocks,
+        "block_size": config.block_size,
+        "kv_bytes_per_block": 24576,
+        "max_model_len": config.max_model_len,
+        "vocab_size": config.vocab_size,
+        "num_parameters": 4_600_000,
+        "num_layers": 6,
+        "weight_bytes": 9_200_000,
+        "settings": {
+            "dtype": ["auto", "bfloat16"],
+            "max_num_batched_tokens": ["None", str(config.max_num_batched_tokens)],
+            "num_gpu_blocks_override": [str(config.num_blocks), str(config.num_blocks)],
+        },
+        "starters": [
+            {"title": "Once upon a time", "text": "Once upon a time, there was a little girl named Lily. She loved to"},
+            {"title": "The brave mouse", "text": "Once upon a time, in a small house, there lived a brave mouse named"},
+            {"title": "Lost in the park", "text": "One day, Tom and his dog Spot went to the big park. Tom could not find"},
+        ],
+    }
+
+
+def status(config: SchedulerConfig, scheduler: Scheduler, clock: float, step: int) -> dict[str, Any]:
+    return {
+        "state": "idle",
+        "paused_at": None,
+        "speed": None,
+        "step": step,
+        "time": clock,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "num_running": len(scheduler.running),
+        "num_waiting": len(scheduler.waiting),
+        "memory": [
+            {"name": "Weights", "kind": "weights", "bytes": 9_200_000},
+            {"name": "KV cache in use", "kind": "kv_used", "bytes": 0},
+            {"name": "KV cache, cached", "kind": "kv_cached", "bytes": 0},
+            {"name": "KV cache, free", "kind": "kv_free", "bytes": config.num_blocks * 24576},
+            {"name": "Workspace", "kind": "workspace", "bytes": 3_100_000},
+            {"name": "Python, torch and the rest", "kind": "other", "bytes": 412_000_000},
+        ],
+        "dropped_steps": 0,
+        "message": None,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+// One engine as a page sees it: its trace, the shared selection and time cursor, and the way to command it.
+
+import type { CommandArgs, CommandName } from "./protocol.ts";
+import { PROTOCOL_VERSION, type CommandError, type SubmitResult } from "./protocol.ts";
+import type { Source, SourceHandlers } from "./source.ts";
+import { TraceStore } from "./store.ts";
+import type { Cursor } from "./trace_types.ts";
+
+export interface Selection {
+  request: string | null;
+  block: number | null;
+  /** Index of an output token of `request`. */
+  token: number | null;
+}
+
+export type Connection = "connecting" | "live" | "lost";
+
+interface CommandResults {
+  submit: SubmitResult;
+}
+
+type ResultOf<N extends CommandName> = N extends keyof CommandResults ? CommandResults[N] : unknown;
+
+interface Pending {
+  readonly source: Source;
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+  readonly timer: ReturnType<typeof setTimeout>;
+}
+
+/** A plain picture of a state for tests and tools. */
+export interface StateView {
+  step: number;
+  block_tables: Record<string, number[]>;
+  ref_counts: number[];
+  block_hashes: string[];
+  free_blocks: number[];
+  waiting: string[];
+  running: string[];
+}
+
+export class CommandFailure extends Error {
+  readonly kind: string;
+
+  constructor(error: CommandError) {
+    super(error.message);
+    this.kind = error.kind;
+  }
+}
+
+/** How long a command may stay unanswered. A step(n) in slow motion is answered when accepted, not when done. */
+const REPLY_TIMEOUT_MS = 15_000;
+
+export class Session {
+  readonly engineId: string;
+  readonly store = new TraceStore();
+  connection: Connection = "connecting";
+  cursor: Cursor = "live";
+  selection: Selection = { request: null, block: null, token: null };
+  /** Request under the pointer in any view. */
+  hovered: string | null = null;
+  /** Why frames cannot be read, if they cannot. */
+  problem: string | null = null;
+
+  private readonly sources: Source[] = [];
+  private readonly stops = new Map<Source, () => void>();
+  private readonly listeners = new Set<() => void>();
+  private readonly pending = new Map<string, Pending>();
+  private readonly idPrefix = Math.random().toString(36).slice(2, 8);
+  private nextId = 1;
+
+  constructor(engineId: string) {
+    this.engineId = engineId;
+  }
+
+  get interactive(): boolean {
+    return this.sources[0]?.interactive ?? false;
+  }
+
+  /** True if there is somebody to answer a command. */
+  get commandable(): boolean {
+    const state = this.store.status?.state;
+    return this.interactive && this.connection === "live" && state !== "closed" && state !== "error";
+  }
+
+  /** Add a way to the engine. The first one carries the stream; when it goes, the next takes over. */
+  attach(source: Source): () => void {
+    this.sources.push(source);
+    this.stops.set(source, source.listen(this.handlers(source)));
+    if (this.sources[0] === source) source.subscribe();
+    return () => this.detach(source);
+  }
+
+  get unused(): boolean {
+    return this.sources.length === 0;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  command<N extends CommandName>(name: N, args: CommandArgs[N]): Promise<ResultOf<N>> {
+    const source = this.sources[0];
+    if (source === undefined || this.connection !== "live") {
+      const message = "The kernel does not answer. Run the cell that makes the engine again.";
+      return Promise.reject(new CommandFailure({ kind: "Disconnected", message }));
+    }
+    const id = `${this.idPrefix}-${this.nextId++}`;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.pending.delete(id);
+        const message = `No answer to "${name}" within ${REPLY_TIMEOUT_MS / 1000} s. Is the kernel busy or gone?`;
+        reject(new CommandFailure({ kind: "Timeout", message }));
+      }, REPLY_TIMEOUT_MS);
+      this.pending.set(id, { source, resolve: resolve as (value: unknown) => void, reject, timer });
+      source.command(id, name, args);
+    });
+  }
+
+  setCursor(cursor: Cursor): void {
+    const { firstStep, lastStep } = this.store;
+    let next = cursor;
+    if (next !== "live" && (firstStep === null || lastStep === null)) next = "live";
+    if (next !== "live") next = Math.max(firstStep!, Math.min(lastStep!, Math.round(next)));
+    if (next === this.cursor) return;
+    this.cursor = next;
+    this.changed();
+  }
+
+  /** One step back or forward in what is kept; forward from the newest step is back to live. */
+  moveCursor(by: number): void {
+    const last = this.store.lastStep;
+    if (last === null) return;
+    const from = this.cursor === "live" ? last : this.cursor;
+    this.setCursor(from + by > last ? "live" : from + by);
+  }
+
+  select(selection: Partial<Selection>): void {
+    const next = { request: null, block: null, token: null, ...selection };
+    const now = this.selection;
+    if (next.request === now.request && next.block === now.block && next.token === now.token) return;
+    this.selection = next;
+    this.changed();
+  }
+
+  hover(request: string | null): void {
+    if (request === this.hovered) return;
+    this.hovered = request;
+    this.changed();
+  }
+
+  /** The state after a step as plain values; null if that step is not kept. */
+  stateAt(cursor: Cursor): StateView | null {
+    const state = this.store.stateAt(cursor);
+    if (state === null) return null;
+    return {
+      step: state.step,
+      block_tables: Object.fromEntries(Array.from(state.blockTables, ([id, table]) => [id, [...table]])),
+      ref_counts: [...state.refCounts],
+      block_hashes: [...state.hashes],
+      free_blocks: [...state.free],
+      waiting: [...state.waiting],
+      running: [...state.running],
+    };
+  }
+
+  private handlers(source: Source): SourceHandlers {
+    const carries = (): boolean => this.sources[0] === source;
+    return {
+      hello: (engine, protocol) => {
+        if (!carries()) return;
+        this.store.info = engine;
+        this.connection = "live";
+        this.problem =
+          protocol === PROTOCOL_VERSION
+            ? null
+            : `The kernel speaks protocol ${protocol}, this page ${PROTOCOL_VERSION}: reload the page.`;
+        this.changed();
+      },
+      frame: (payload) => {
+        if (!carries()) return;
+        this.connection = "live";
+        try {
+          this.store.applyFrame(payload);
+        } catch (error) {
+          this.problem = `The trace could not be read: ${error instanceof Error ? error.message : String(error)}`;
+        }
+        const { firstStep } = this.store;
+        if (this.cursor !== "live" && firstStep !== null && this.cursor < firstStep) this.cursor = firstStep;
+        this.changed();
+      },
+      reply: (reply) => {
+        const waiting = this.pending.get(reply.id);
+        if (waiting === undefined) return;
+        this.pending.delete(reply.id);
+        clearTimeout(waiting.timer);
+        if (reply.ok) waiting.resolve(reply.result);
+        else waiting.reject(new CommandFailure(reply.error ?? { kind: "Error", message: "The command failed." }));
+      },
+      lost: () => {
+        if (!carries()) return;
+        this.connection = "lost";
+        this.changed();
+      },
+    };
+  }
+
+  private detach(source: Source): void {
+    const at = this.sources.indexOf(source);
+    if (at < 0) return;
+    if (at === 0) source.unsubscribe();
+    this.sources.splice(at, 1);
+    this.stops.get(source)?.();
+    this.stops.delete(source);
+    for (const [id, waiting] of this.pending) {
+      if (waiting.source !== source) continue;
+      clearTimeout(waiting.timer);
+      this.pending.delete(id);
+      waiting.reject(new CommandFailure({ kind: "Detached", message: "The view that sent this was closed." }));
+    }
+    if (at === 0) this.sources[0]?.subscribe();
+  }
+
+  private changed(): void {
+    for (const listener of [...this.listeners]) listener();
+  }
+}

@@ -1,0 +1,65 @@
+// A notebook widget's model as a source of frames.
+
+import { decodePayload, isFromEngine, type ToEngine, type CommandArgs, type CommandName } from "./protocol.ts";
+import type { Source, SourceHandlers } from "./source.ts";
+
+/** The part of anywidget's model that the views use, so that a panel can offer the same over another channel. */
+export interface WidgetModel {
+  get(name: string): unknown;
+  set(name: string, value: unknown): void;
+  on(name: string, callback: (...args: never[]) => void): void;
+  off(name: string, callback: (...args: never[]) => void): void;
+  save_changes(): void;
+  send(content: unknown): void;
+}
+
+export class WidgetSource implements Source {
+  readonly interactive = true;
+  private readonly model: WidgetModel;
+
+  constructor(model: WidgetModel) {
+    this.model = model;
+  }
+
+  listen(handlers: SourceHandlers): () => void {
+    const onMessage = (content: unknown, buffers?: (ArrayBuffer | ArrayBufferView)[]): void => {
+      if (!isFromEngine(content)) return;
+      if (content.type === "hello") handlers.hello(content.engine, content.protocol);
+      else if (content.type === "reply") handlers.reply(content);
+      else {
+        try {
+          const payload = buffers?.[0];
+          if (payload !== undefined) handlers.frame(decodePayload(payload), content.keyframe);
+        } finally {
+          // Also after a frame that could not be read: without the ack the stream would stop for good.
+          this.send({ type: "ack", seq: content.seq });
+        }
+      }
+    };
+    const onLost = (): void => handlers.lost();
+    this.model.on("msg:custom", onMessage);
+    this.model.on("comm:close", onLost);
+    this.model.on("comm_live_update", onLost);
+    return () => {
+      this.model.off("msg:custom", onMessage);
+      this.model.off("comm:close", onLost);
+      this.model.off("comm_live_update", onLost);
+    };
+  }
+
+  subscribe(): void {
+    this.send({ type: "subscribe" });
+  }
+
+  unsubscribe(): void {
+    this.send({ type: "unsubscribe" });
+  }
+
+  command<N extends CommandName>(id: string, name: N, args: CommandArgs[N]): void {
+    this.send({ type: "command", id, name, args });
+  }
+
+  private send(message: ToEngine): void {
+    this.model.send(message);
+  }
+}
