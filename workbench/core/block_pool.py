@@ -81,7 +81,9 @@ class BlockPool:
         """Raise WorkbenchError if the books do not balance. Used by tests after every step."""
         free = self.free_blocks()
         if len(free) != self.num_free or len(set(free)) != len(free):
-            raise WorkbenchError(f"free list has {len(free)} blocks, {len(set(free))} distinct, counted {self.num_free}")
+            raise WorkbenchError(
+                f"free list has {len(free)} blocks, {len(set(free))} distinct, counted {self.num_free}"
+            )
         if sorted(free) != [b for b, refs in enumerate(self.ref_counts) if refs == 0]:
             raise WorkbenchError("the free list is not the blocks with reference count 0")
         if {h: b for b, h in enumerate(self.hashes) if h is not None} != self.cached:

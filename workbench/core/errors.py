@@ -49,9 +49,5 @@ class EngineClosedError(WorkbenchError):
     """The engine was shut down; make a new LLM."""
 
 
-class RequestFailedError(WorkbenchError):
-    """This request ended with finish_reason "error"; other requests are untouched."""
-
-
 class ResultTimeoutError(WorkbenchError, TimeoutError):
     """A result was not ready in the time given. The request goes on."""

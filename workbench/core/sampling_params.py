@@ -71,7 +71,7 @@ class SamplingParams:
             raise SamplingParamsError("stop holds an empty string, which would end every text at once; remove it")
         if self.n > 1 and self.temperature == 0.0:
             raise SamplingParamsError(
-                f"n={self.n} with temperature=0 would give the same text {self.n} times; set n=1 or a temperature above 0"
+                f"n={self.n} with temperature=0 would give one text {self.n} times; set n=1 or a temperature above 0"
             )
 
     @classmethod

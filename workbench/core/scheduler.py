@@ -50,9 +50,6 @@ class StepEvents(NamedTuple):
     sampled: tuple[Sampled, ...]
     finished: tuple[Finished, ...]
 
-    def __bool__(self) -> bool:
-        return any(len(part) > 0 for part in self)
-
 
 class Scheduler:
     """Queues, block tables and the rules above. Not thread-safe: the engine's thread alone calls it."""
@@ -171,6 +168,17 @@ class Scheduler:
         self.num_steps += 1
         return output
 
+    def hold(self) -> SchedulerOutput:
+        """A plan in which nobody runs, so that what changed while the engine is paused or idle gets its record."""
+        decisions = tuple(
+            Decision(r.request_id, Action.WAIT, Reason.PAUSED, num_computed=r.num_computed_tokens)
+            for r in [*self.running, *self.waiting]
+        )
+        dropped, self._dropped = tuple(self._dropped), []
+        output = SchedulerOutput(self.num_steps, decisions, (), (), (), dropped, 0)
+        self.num_steps += 1
+        return output
+
     def update(
         self,
         plan: SchedulerOutput,
@@ -210,6 +218,10 @@ class Scheduler:
                 self._finish(request, reason, detail)
                 ended.append(request_id)
         return ended
+
+    def has_events(self) -> bool:
+        """True if something happened that no record holds yet."""
+        return bool(self._arrivals or self._finished or self.kv.pool.events or self._sampled)
 
     def take_events(self) -> StepEvents:
         """Everything that happened since the last call, in order, once."""

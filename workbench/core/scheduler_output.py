@@ -30,10 +30,11 @@ class Reason(StrEnum):
     TOKEN_BUDGET = "token_budget"  # wait: need = tokens wanted, have = budget left, other = largest user of the budget
     NO_CHUNKING = "no_chunking"  # wait: chunked prefill is off; need = prompt tokens, have = budget left
     MAX_NUM_SEQS = "max_num_seqs"  # wait: need = sequences it would make, have = max_num_seqs
-    NO_BLOCKS = "no_blocks"  # wait / preempt: need = blocks, have = free blocks, other = who holds most / who needs them
+    NO_BLOCKS = "no_blocks"  # wait, preempt: need = blocks, have = free ones, other = who holds most, who needs them
     BEHIND = "behind"  # wait: other = the request ahead in the queue that could not be admitted
     SIBLING = "sibling"  # wait: other = the sequence of the same prompt whose prefill will be shared
-    AFTER_PREEMPTION = "after_preemption"  # wait: other = request preempted this step; nobody is admitted in such a step
+    AFTER_PREEMPTION = "after_preemption"  # wait: other = a request preempted this step, in which nobody is admitted
+    PAUSED = "paused"  # wait: the engine is paused; the step only records what changed meanwhile
 
 
 class Decision(NamedTuple):

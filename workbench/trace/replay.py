@@ -81,9 +81,7 @@ class Replay:
             name, action = decision.request_id, decision.action
             state = self._requests[name]
             if action == Action.PREEMPT:
-                self._requests[name] = state._replace(
-                    num_computed_tokens=0, num_preemptions=state.num_preemptions + 1
-                )
+                self._requests[name] = state._replace(num_computed_tokens=0, num_preemptions=state.num_preemptions + 1)
                 waiting.append(name)
             elif decision.reason in _JOINS or name in before:
                 computed = decision.num_computed + decision.num_tokens

@@ -1,0 +1,13 @@
+"""An LLM inference engine that lives in your notebook, and views that show what it does and why.
+
+torch is imported when a model is loaded, not when this package is.
+"""
+
+from workbench.core.sampling_params import SamplingParams
+from workbench.engine.outputs import CompletionOutput, RequestOutput, StreamOutput
+from workbench.llm import LLM
+from workbench.trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams", "StreamOutput", "Trace", "__version__"]

@@ -1,0 +1,203 @@
+"""One step: schedule, run, update, record. No threads here; engine_loop.py drives it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from workbench.core.config import SchedulerConfig
+from workbench.core.errors import ConfigError
+from workbench.core.policy import Policy, make_policy
+from workbench.core.records import Finished, SettingChange, StepRecord, StepTimes
+from workbench.core.sampling_params import SamplingParams
+from workbench.core.scheduler import Scheduler
+from workbench.core.scheduler_output import RunnerOutput, SampledToken, SchedulerOutput
+from workbench.engine.handle import RequestHandle
+from workbench.engine.hooks import Hooks
+from workbench.engine.interfaces import ModelRunner
+from workbench.trace import Trace
+
+Clock = Callable[[], float]
+
+LIVE_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching", "scheduling_policy")
+
+
+class EngineCore:
+    """The scheduler, the runner and the trace, put together. Only one thread may use it.
+
+    clock: seconds since some fixed moment, never going back. It is read here and nowhere below.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        config: SchedulerConfig,
+        policy: Policy,
+        trace_steps: int,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.runner = runner
+        self.scheduler = Scheduler(config, policy)
+        self.trace = Trace(self.scheduler.snapshot(), trace_steps)
+        self.hooks = Hooks()
+        self._clock = clock
+        self._start = clock()
+        self._changes: list[SettingChange] = []
+        self._sequences: dict[str, tuple[RequestHandle, int]] = {}
+
+    def now(self) -> float:
+        """Seconds on the engine's clock, which starts at 0."""
+        return self._clock() - self._start
+
+    def has_work(self) -> bool:
+        """True while a request is waiting or running."""
+        return self.scheduler.has_unfinished()
+
+    def has_news(self) -> bool:
+        """True if something changed that no record holds yet."""
+        return self.scheduler.has_events() or bool(self._changes)
+
+    def add_request(self, handle: RequestHandle, priority: int, label: str) -> None:
+        """Queue a request; its tokens go to the handle. Raises as Scheduler.add_request does."""
+        requests = self.scheduler.add_request(
+            handle.request_id,
+            handle.prompt_token_ids,
+            handle.params,
+            arrival_time=handle.arrival_time,
+            priority=priority,
+            label=label,
+        )
+        for index, request in enumerate(requests):
+            self._sequences[request.request_id] = (handle, index)
+
+    def abort(self, parent_id: str) -> None:
+        """End all sequences of a request."""
+        names = [name for name, (handle, _) in self._sequences.items() if handle.request_id == parent_id]
+        self._deliver_ends(self.scheduler.abort(names), "abort", None)
+
+    def abort_all(self) -> None:
+        """End every request."""
+        self._deliver_ends(self.scheduler.abort(list(self.scheduler.requests)), "abort", None)
+
+    def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Turn knobs between two steps; all or, when one is refused, none. Returns the values now in force."""
+        unknown = sorted(set(changes) - set(LIVE_SETTINGS))
+        if unknown:
+            raise ConfigError(f"{unknown} cannot be changed on a running engine; {', '.join(LIVE_SETTINGS)} can")
+        limits = {name: value for name, value in changes.items() if name != "scheduling_policy"}
+        config = self.scheduler.config.with_changes(**limits)
+        policy = make_policy(changes["scheduling_policy"]) if "scheduling_policy" in changes else None
+        self.scheduler.configure(config)
+        if policy is not None:
+            self.scheduler.set_policy(policy)
+        self._changes += [SettingChange(name, str(value)) for name, value in changes.items()]
+        return changes
+
+    def step(self) -> StepRecord:
+        """Do one step and return its record. A runner that raises fails the requests in its plan, nobody else."""
+        began = self._clock()
+        plan = self.scheduler.schedule()
+        scheduled = self._clock()
+        self._note_first_scheduled(plan, began - self._start)
+        try:
+            result = self.runner.execute(plan)
+        except Exception as error:
+            message = f"the step could not be run: {type(error).__name__}: {error}"
+            self.scheduler.fail(plan, message)
+            result = RunnerOutput({}, {}, 0.0, self._clock() - scheduled, 0.0)
+        else:
+            self.scheduler.update(plan, result.sampled, self._deliver_tokens(plan, result.sampled), result.errors)
+        ran = scheduled + result.prepare_seconds + result.forward_seconds + result.sample_seconds
+        return self._record(plan, began, scheduled - began, result, ran)
+
+    def note(self) -> StepRecord:
+        """Record what changed while nothing runs, so that views and trace show it at once."""
+        began = self._clock()
+        plan = self.scheduler.hold()
+        self.runner.execute(plan)
+        return self._record(plan, began, self._clock() - began, RunnerOutput({}, {}, 0.0, 0.0, 0.0), self._clock())
+
+    def close(self) -> None:
+        """Wake everybody who waits for a result, and free what the runner holds."""
+        for handle, _ in self._sequences.values():
+            handle.close()
+        self._sequences.clear()
+        self.runner.close()
+
+    def _record(
+        self, plan: SchedulerOutput, began: float, schedule_seconds: float, result: RunnerOutput, ran: float
+    ) -> StepRecord:
+        events = self.scheduler.take_events()
+        changes, self._changes = tuple(self._changes), []
+        scheduler = self.scheduler
+        times = StepTimes(
+            schedule_seconds,
+            result.prepare_seconds,
+            result.forward_seconds,
+            result.sample_seconds,
+            max(0.0, self._clock() - ran),
+        )
+        record = StepRecord(
+            step=plan.step,
+            time=began - self._start,
+            times=times,
+            arrivals=events.arrivals,
+            decisions=plan.decisions,
+            block_events=events.block_events,
+            sampled=events.sampled,
+            finished=events.finished,
+            changes=changes,
+            num_scheduled_tokens=plan.num_scheduled_tokens,
+            token_budget=scheduler.config.max_num_batched_tokens,
+            max_num_seqs=scheduler.config.max_num_seqs,
+            num_free_blocks=scheduler.kv.pool.num_free,
+        )
+        self.trace.append(record)
+        self._deliver_finished(events.finished)  # after the append: whoever waits for a result finds it in the trace
+        self.hooks.emit_step(record)
+        return record
+
+    def _note_first_scheduled(self, plan: SchedulerOutput, now: float) -> None:
+        cached = {d.request_id: d.num_cached for d in plan.decisions if d.num_cached}
+        for new in plan.new_requests:
+            handle, _ = self._sequences[new.request_id]
+            if handle.first_scheduled_time is None:
+                handle.first_scheduled_time = now
+                handle.num_cached_tokens = cached.get(new.request_id, 0)
+        for name in plan.dropped:
+            request = self.scheduler.requests.get(name)
+            if request is not None:  # dropped and alive: preempted
+                self._sequences[name][0].num_preemptions += 1
+
+    def _deliver_tokens(self, plan: SchedulerOutput, sampled: dict[str, SampledToken]) -> dict[str, str]:
+        """Hand tokens to the handles; returns the stop strings that were reached."""
+        now, stops = self.now(), {}
+        for name, token in sampled.items():
+            handle, index = self._sequences[name]
+            may_stop = True
+            if handle.params.min_tokens:
+                may_stop = self.scheduler.requests[name].num_output_tokens + 1 >= handle.params.min_tokens
+            stop = handle.add_token(index, token, now, may_stop)
+            if stop is not None:
+                stops[name] = stop
+        return stops
+
+    def _deliver_finished(self, finished: tuple[Finished, ...]) -> None:
+        now = self.now()
+        for ended in finished:
+            found = self._sequences.pop(ended.request_id, None)
+            if found is not None:
+                handle, index = found
+                handle.finish(index, ended.finish_reason, _stop_reason(ended, handle.params), now)
+
+    def _deliver_ends(self, names: list[str], reason: str, detail: str | None) -> None:
+        now = self.now()
+        for name in names:
+            handle, index = self._sequences.pop(name)
+            handle.finish(index, reason, detail, now)
+
+
+def _stop_reason(ended: Finished, params: SamplingParams) -> int | str | None:
+    """vLLM gives a stop token as a number and a stop string as a string."""
+    if ended.finish_reason == "stop" and ended.detail and ended.detail not in params.stop:
+        return int(ended.detail)
+    return ended.detail or None

@@ -1,0 +1,38 @@
+"""Functions called as the engine runs. Nobody registered: nothing is called and nothing is built."""
+
+import logging
+from collections.abc import Callable
+
+from workbench.core.records import StepRecord
+
+StepHook = Callable[[StepRecord], None]
+
+logger = logging.getLogger("workbench")
+
+
+class Hooks:
+    """Registered functions. They run on the engine's thread, so they should be quick and must not wait for it.
+
+    A hook that raises is reported once and removed; the engine goes on.
+    """
+
+    def __init__(self) -> None:
+        self._on_step: tuple[StepHook, ...] = ()
+
+    def on_step(self, fn: StepHook) -> Callable[[], None]:
+        """Call fn(record) after every step; returns a function that takes it off again."""
+        self._on_step = (*self._on_step, fn)
+
+        def remove() -> None:
+            self._on_step = tuple(f for f in self._on_step if f is not fn)
+
+        return remove
+
+    def emit_step(self, record: StepRecord) -> None:
+        """Call the hooks in the order in which they were registered."""
+        for fn in self._on_step:
+            try:
+                fn(record)
+            except Exception:
+                logger.exception("on_step hook %r raised at step %d and was removed", fn, record.step)
+                self._on_step = tuple(f for f in self._on_step if f is not fn)

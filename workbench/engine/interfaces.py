@@ -1,0 +1,64 @@
+"""What the engine needs from outside: something that runs plans, and something that turns tokens into text."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from workbench.core.config import ModelSpec
+from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
+
+
+class MemoryRow(NamedTuple):
+    """One line of the memory ledger. kind: weights, kv, workspace or other."""
+
+    name: str
+    kind: str
+    bytes: int
+
+
+class ModelRunner(Protocol):
+    """Runs plans on a model. All calls but `close` come from the engine's thread."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it runs."""
+        ...
+
+    def execute(self, plan: SchedulerOutput) -> RunnerOutput:
+        """Run a plan; on any exception the plan's requests are failed and the engine goes on."""
+        ...
+
+    def memory(self) -> Sequence[MemoryRow]:
+        """The bytes it holds, by purpose."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class Detokenizer(Protocol):
+    """Turns one sequence's tokens into text as they come."""
+
+    def step(self, token_id: int) -> str:
+        """The text that this token completes; empty while a character is unfinished."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of tokens, special ones left out."""
+        ...
+
+    def detokenizer(self, prompt_token_ids: Sequence[int], skip_special_tokens: bool) -> Detokenizer:
+        """A detokenizer for what follows the prompt."""
+        ...
+
+    def token_text(self, token_id: int) -> str:
+        """One token on its own, for views."""
+        ...

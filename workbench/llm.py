@@ -1,0 +1,385 @@
+"""LLM: a model, its engine and its thread, with vLLM's names."""
+
+import asyncio
+import itertools
+import sys
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.config import EngineArgs, ModelSpec, resolve_scheduler_config
+from workbench.core.errors import ConfigError, InvalidRequestError, SamplingParamsError
+from workbench.core.policy import make_policy
+from workbench.core.records import Snapshot, StepRecord
+from workbench.core.sampling_params import SamplingParams
+from workbench.engine.engine_core import EngineCore
+from workbench.engine.engine_loop import EngineLoop, LoopStatus
+from workbench.engine.handle import RequestHandle
+from workbench.engine.hooks import Hooks
+from workbench.engine.interfaces import MemoryRow, Tokenizer
+from workbench.engine.outputs import RequestOutput, StreamOutput
+from workbench.settings import Settings, resolved_settings
+from workbench.trace import Trace
+
+if TYPE_CHECKING:
+    from workbench.widgets.engine_widget import EngineWidget
+
+Prompt = str | Sequence[int] | Mapping[str, Any]
+Message = Mapping[str, str]
+
+LABEL_CHARACTERS = 60
+
+
+class LLM:
+    """A language model that runs in this process, with an engine you can look into.
+
+    LLM() loads the bundled model; LLM("directory or hub id") any Hugging Face decoder. The other arguments are named
+    and meant as in vLLM; EngineArgs documents each. The engine runs on a thread of its own and idles when there is
+    nothing to do. It ends with `shutdown()`, at the end of a `with` block, or when nothing refers to the LLM any more.
+
+    Raises ConfigError for settings, ModelLoadError (or UnsafeModelError) for models.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        tokenizer: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_model_len: int | None = None,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.9,
+        kv_cache_memory_bytes: int | None = None,
+        num_gpu_blocks_override: int | None = None,
+        max_num_seqs: int = 64,
+        max_num_batched_tokens: int | None = None,
+        enable_prefix_caching: bool = True,
+        enable_chunked_prefill: bool = True,
+        scheduling_policy: str = "fcfs",
+        enforce_eager: bool = False,
+        seed: int = 0,
+        trust_remote_code: bool = False,
+        trace_steps: int = EngineArgs.trace_steps,
+        **unknown: Any,
+    ) -> None:
+        # torch is imported here, when a model is wanted, so that `import workbench` stays cheap.
+        from workbench.runtime.loader import load_model
+        from workbench.runtime.memory import plan_num_blocks
+        from workbench.runtime.model_runner import TorchModelRunner
+
+        args = EngineArgs.from_dict(
+            {
+                "model": None if model is None else str(model),
+                "tokenizer": None if tokenizer is None else str(tokenizer),
+                "dtype": dtype,
+                "device": device,
+                "max_model_len": max_model_len,
+                "block_size": block_size,
+                "gpu_memory_utilization": gpu_memory_utilization,
+                "kv_cache_memory_bytes": kv_cache_memory_bytes,
+                "num_gpu_blocks_override": num_gpu_blocks_override,
+                "max_num_seqs": max_num_seqs,
+                "max_num_batched_tokens": max_num_batched_tokens,
+                "enable_prefix_caching": enable_prefix_caching,
+                "enable_chunked_prefill": enable_chunked_prefill,
+                "scheduling_policy": scheduling_policy,
+                "enforce_eager": enforce_eager,
+                "seed": seed,
+                "trust_remote_code": trust_remote_code,
+                "trace_steps": trace_steps,
+                **unknown,
+            }
+        )
+        policy = make_policy(args.scheduling_policy)
+        loaded = load_model(args)
+        config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
+        runner = TorchModelRunner(loaded, config)
+        self.engine_id = uuid.uuid4().hex[:12]
+        self.args = args
+        self._tokenizer: Tokenizer | None = loaded.tokenizer
+        self._loop = EngineLoop(EngineCore(runner, config, policy, args.trace_steps))
+        self._ids = itertools.count(1)
+        # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
+        self._finalizer = weakref.finalize(self, self._loop.shutdown)
+
+    # Making text
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: int | Sequence[int] = 0,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Complete one prompt or many and wait for all of them; answers come in the order of the prompts.
+
+        A prompt is a string, a list of token ids, {"prompt": text} or {"prompt_token_ids": ids}. sampling_params and
+        priority are one for all or one each. If any prompt is refused, none is submitted. Interrupting the cell
+        cancels the requests of this call. A progress bar appears after a second.
+        """
+        items = _as_prompts(prompts)
+        params = _one_each("sampling_params", sampling_params, len(items), SamplingParams)
+        priorities = _one_each("priority", priority, len(items), int)
+        handles = self._submit_all(items, params, priorities)
+        try:
+            return self._collect(handles, use_tqdm)
+        except BaseException:
+            for handle in handles:
+                if not self._loop.status().state == "closed":
+                    handle.cancel()
+            raise
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Complete one conversation or many, each a list of {"role", "content"}, through the model's chat template."""
+        if not messages:
+            raise InvalidRequestError("messages is empty; give at least one {'role': ..., 'content': ...}")
+        conversations = [messages] if isinstance(messages[0], Mapping) else messages
+        tokenizer = self._need_tokenizer()
+        prompts = [{"prompt_token_ids": tokenizer.apply_chat_template(c)} for c in conversations]  # type: ignore[attr-defined]
+        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+
+    def submit(
+        self, prompt: Prompt, sampling_params: SamplingParams | None = None, *, priority: int = 0
+    ) -> RequestHandle:
+        """Queue one request and return at once: a handle to iterate over, wait for or cancel."""
+        return self._submit_all([prompt], [sampling_params or SamplingParams()], [priority])[0]
+
+    def stream(
+        self, prompt: Prompt, sampling_params: SamplingParams | None = None, *, priority: int = 0
+    ) -> Iterator[StreamOutput]:
+        """Yield a completion's pieces as they come; leaving the loop early cancels the request."""
+        handle = self.submit(prompt, sampling_params, priority=priority)
+        try:
+            yield from handle
+        finally:
+            self._cancel_unfinished(handle)
+
+    async def astream(
+        self, prompt: Prompt, sampling_params: SamplingParams | None = None, *, priority: int = 0
+    ) -> AsyncIterator[StreamOutput]:
+        """As `stream`, for `async for`; the event loop goes on meanwhile."""
+        handle = await asyncio.to_thread(self.submit, prompt, sampling_params, priority=priority)
+        try:
+            async for piece in handle:
+                yield piece
+        finally:
+            self._cancel_unfinished(handle)
+
+    # Control
+
+    def pause(self) -> None:
+        """Stop before the next step. The kernel stays free; requests may still be submitted and cancelled."""
+        self._loop.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._loop.resume()
+
+    def step(self, n: int = 1) -> list[StepRecord]:
+        """Pause and do n steps (fewer if the work runs out); returns their records."""
+        return self._loop.step(n).result()
+
+    def set_speed(self, steps_per_second: float | None) -> None:
+        """Slow motion: at most so many steps a second; None for full speed."""
+        self._loop.set_speed(steps_per_second)
+
+    def configure(self, **changes: Any) -> dict[str, Any]:
+        """Turn knobs on the running engine: max_num_seqs, max_num_batched_tokens, enable_prefix_caching,
+        scheduling_policy. They are in force from the next step on; returns them."""
+        return self._loop.configure(changes)
+
+    def reset_prefix_cache(self) -> None:
+        """Forget all cached prefixes; requests in flight keep their blocks."""
+        self._loop.call(self._loop.core.scheduler.kv.pool.reset_cache)
+
+    def shutdown(self) -> None:
+        """End the engine and give back its memory. Whoever still waits for a result gets EngineClosedError."""
+        self._finalizer()
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    # Looking in
+
+    @property
+    def trace(self) -> Trace:
+        """Every step so far (the newest trace_steps of them); `trace.at(step)` is the state after a step."""
+        return self._loop.core.trace
+
+    @property
+    def hooks(self) -> Hooks:
+        """`hooks.on_step(fn)` calls fn(record) after each step, on the engine's thread."""
+        return self._loop.core.hooks
+
+    @property
+    def model(self) -> ModelSpec:
+        """The loaded model's sizes."""
+        return self._loop.core.runner.spec
+
+    @property
+    def settings(self) -> Settings:
+        """What was asked for and what is in force."""
+        scheduler = self._loop.core.scheduler
+        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name)
+
+    def status(self) -> LoopStatus:
+        """What the engine is doing at this moment."""
+        return self._loop.status()
+
+    def snapshot(self) -> Snapshot:
+        """The scheduler's own state between two steps: queues, block tables, reference counts."""
+        return self._loop.call(self._loop.core.scheduler.snapshot)
+
+    def memory(self) -> list[MemoryRow]:
+        """Who holds the bytes."""
+        return self._loop.call(lambda: list(self._loop.core.runner.memory()))
+
+    def get_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer, or None if the model has none."""
+        return self._tokenizer
+
+    def dashboard(self, height: int = 0) -> "EngineWidget":
+        """All views of this engine, linked, as one widget. height in pixels, 0 for its own."""
+        return self.view("dashboard", height)
+
+    def view(self, name: str, height: int = 0) -> "EngineWidget":
+        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground" or "controls"."""
+        from workbench.widgets.engine_widget import EngineWidget  # ipywidgets is only needed where there is a page
+
+        return EngineWidget.for_llm(self, name, height)
+
+    def __repr__(self) -> str:
+        spec, status, config = self.model, self._loop.status(), self._loop.core.scheduler.config
+        return (
+            f"LLM({spec.name}, {spec.num_parameters / 1e6:.1f}M parameters, {spec.dtype} on {spec.device}, "
+            f"{config.num_blocks} KV blocks of {config.block_size} tokens, {status.state}, "
+            f"{status.num_running} running, {status.num_waiting} waiting)"
+        )
+
+    def _submit_all(
+        self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], priorities: Sequence[int]
+    ) -> list[RequestHandle]:
+        """Check everything, then queue everything, so that a refused prompt leaves nothing behind."""
+        core = self._loop.core
+        made = []
+        for prompt, param, priority in zip(prompts, params, priorities, strict=True):
+            text, token_ids = self._tokens_of(prompt)
+            if param.stop and self._tokenizer is None:
+                raise SamplingParamsError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
+            core.scheduler.check_request(token_ids, param)
+            handle = RequestHandle(
+                f"r{next(self._ids)}",
+                text,
+                tuple(token_ids),
+                param,
+                self._tokenizer,
+                core.now(),
+                self._cancel,
+                self._paused_notice,
+                self,
+            )
+            made.append((handle, priority, self._label(text, token_ids)))
+
+        def add() -> None:
+            for handle, priority, label in made:
+                core.add_request(handle, priority, label)
+
+        self._loop.post(add)
+        return [handle for handle, _, _ in made]
+
+    def _collect(self, handles: list[RequestHandle], use_tqdm: bool) -> list[RequestOutput]:
+        if not use_tqdm:
+            return [handle.result() for handle in handles]
+        from tqdm.auto import tqdm  # chooses its notebook form by what is running it
+
+        with tqdm(total=len(handles), desc="Generating", unit="request", delay=1.0, file=sys.stderr) as bar:
+            outputs = []
+            for handle in handles:
+                outputs.append(handle.result())
+                bar.update(1)
+        return outputs
+
+    def _tokens_of(self, prompt: Prompt) -> tuple[str | None, Sequence[int]]:
+        if isinstance(prompt, Mapping):
+            known = [key for key in ("prompt_token_ids", "prompt") if key in prompt]
+            extra = sorted(set(prompt) - {"prompt_token_ids", "prompt"})
+            if not known or extra:
+                raise InvalidRequestError(
+                    f"a prompt mapping has 'prompt' or 'prompt_token_ids', not {sorted(prompt, key=str)}"
+                )
+            if known[0] == "prompt_token_ids":
+                return prompt.get("prompt"), _token_list(prompt["prompt_token_ids"])
+            prompt = prompt["prompt"]
+        if isinstance(prompt, str):
+            return prompt, self._need_tokenizer().encode(prompt) if prompt else []
+        return None, _token_list(prompt)
+
+    def _need_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise InvalidRequestError(
+                "this model has no tokenizer, so prompts must be token ids: {'prompt_token_ids': [...]}; or give "
+                "LLM(tokenizer=...)"
+            )
+        return self._tokenizer
+
+    def _label(self, text: str | None, token_ids: Sequence[int]) -> str:
+        if text is None and self._tokenizer is not None:
+            text = self._tokenizer.decode(list(token_ids[:LABEL_CHARACTERS]))
+        return " ".join((text if text is not None else str(list(token_ids[:12]))).split())[:LABEL_CHARACTERS]
+
+    def _cancel(self, request_id: str) -> None:
+        self._loop.post(lambda: self._loop.core.abort(request_id))
+
+    def _cancel_unfinished(self, handle: RequestHandle) -> None:
+        if not handle.done() and self._loop.status().state != "closed":
+            handle.cancel()
+
+    def _paused_notice(self) -> str | None:
+        status = self._loop.status()
+        if status.state != "paused":
+            return None
+        return (
+            f"The engine is paused after step {status.step}: {status.num_running} running, {status.num_waiting} "
+            "waiting. Press resume or step in a view, or call llm.resume()."
+        )
+
+
+def _as_prompts(prompts: Any) -> list[Prompt]:
+    """One prompt or many. A list of ints is one prompt, as in vLLM."""
+    if isinstance(prompts, (str, Mapping)):
+        return [prompts]
+    if not isinstance(prompts, Sequence):
+        raise InvalidRequestError(f"prompts must be a string, a list or a mapping, not {type(prompts).__name__}")
+    if prompts and all(isinstance(item, int) and not isinstance(item, bool) for item in prompts):
+        return [prompts]
+    return list(prompts)
+
+
+def _token_list(value: Any) -> Sequence[int]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise InvalidRequestError(f"prompt_token_ids must be a list of whole numbers, not {type(value).__name__}")
+    return value
+
+
+def _one_each(name: str, value: Any, count: int, kind: type) -> list[Any]:
+    if value is None:
+        return [kind()] * count
+    if isinstance(value, kind):
+        return [value] * count
+    if not isinstance(value, Sequence) or any(not isinstance(item, kind) for item in value):
+        raise ConfigError(f"{name} must be one {kind.__name__} or a list of them, not {value!r}")
+    if len(value) != count:
+        raise ConfigError(f"{name} has {len(value)} entries for {count} prompts; give one, or one for each prompt")
+    return list(value)
