@@ -1,0 +1,13 @@
+"""Settings that all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+
+# A slow or busy machine is no failure: tests that mean a time limit say so themselves. In CI the examples are the
+# same each time, so that a red run can be repeated; elsewhere they are new ones, so that bugs are found.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
