@@ -6,6 +6,9 @@ import os
 
 import hypothesis
 
+# No test asks a model hub for anything. Set before transformers is imported, and inherited by every process started.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # A slow or busy machine is no failure: tests that mean a time limit say so themselves. In CI the examples are the
 # same each time, so that a red run can be repeated; elsewhere they are new ones, so that bugs are found.
 hypothesis.settings.register_profile("local", deadline=None)
