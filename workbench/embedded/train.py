@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from workbench.embedded import data
 from workbench.embedded.network import Decoder, Shape, save
 from workbench.embedded.optim import Optimiser
+from workbench.embedded.score import total_loss
 
 SHAPES = {
     "main": Shape(hidden=192, layers=6, heads=6, kv_heads=2, intermediate=512),
@@ -74,21 +74,12 @@ class Recipe:
         return 2 * self.flat_length if step < self.steps - self.decay_steps // 3 else data.CONTEXT
 
 
-@torch.no_grad()
-def story_loss(model: Decoder, stories: list[np.ndarray], rows: int = 8) -> float:
-    """Mean loss in nats per token, each story on its own behind one start token and cut at the context's end."""
+def story_loss(model: Decoder, stories: list[np.ndarray]) -> float:
+    """Mean loss in nats per token, with dropout off."""
     model.eval()
-    total, count = 0.0, 0
-    ordered = sorted(stories, key=len)
-    for first in range(0, len(ordered), rows):
-        group = [torch.from_numpy(story[: data.CONTEXT].astype(np.int64)) for story in ordered[first : first + rows]]
-        targets = torch.nn.utils.rnn.pad_sequence(group, batch_first=True, padding_value=-100)
-        ids = F.pad(targets[:, :-1], (1, 0), value=data.END_ID).clamp(min=0)
-        logits = model.logits(ids).flatten(0, 1)
-        total += F.cross_entropy(logits, targets.flatten(), ignore_index=-100, reduction="sum").item()
-        count += sum(map(len, group))
+    nats, count = total_loss(model.logits, stories)
     model.train()
-    return total / count
+    return nats / count
 
 
 def fits(recipe: Recipe, step: int, elapsed: float, seconds_per_step: float) -> bool:
