@@ -62,10 +62,12 @@ $(BUNDLE): $(FRONT_END) | $(VENV)/.installed
 
 # -- using -------------------------------------------------------------------------------------------------------
 
-# Loopback only. Jupyter refuses to run as root unless told that it may, as in a container.
+# Loopback only. The address printed opens the tutorial. Jupyter refuses to run as root unless told that it may, as in
+# a container.
 lab: $(VENV)/.installed $(BUNDLE)
 	@root=$$([ "$$(id -u)" = 0 ] && echo --allow-root || true); \
-	PATH="$(abspath $(BIN)):$$PATH" exec $(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $$root $(ARGS) $(NOTEBOOK)
+	PATH="$(abspath $(BIN)):$$PATH" exec $(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $$root \
+	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(NOTEBOOK) $(ARGS)
 
 demo: $(VENV)/.installed
 	@$(BIN)/workbench demo $(ARGS)
