@@ -1,0 +1,1 @@
+"""Causal attention of a step's tokens over K and V that live in blocks."""

@@ -1,0 +1,169 @@
+"""Paged attention on a CPU: decode rows and short chunks walk the block table in place, long chunks go to torch's SDPA.
+
+The idea of reading K and V through a block table without gathering them is PagedAttention's (Kwon et al., 2023).
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from workbench_kernels.arrays import Array, as_array
+from workbench_kernels.jit import kernel
+from workbench_kernels.metadata import AttentionMetadata
+from workbench_kernels.paged_attention.torch_impl import attend_span
+from workbench_kernels.simd import LANES, exp_nonpositive, load, multiply_add, splat, store, total
+
+# From this many new tokens on, a request's chunk is faster through torch's blocked SDPA than row by row.
+LONG_QUERY = 24
+# Below this many multiply-adds a call is over before a second thread has woken up.
+PARALLEL_WORK = 2_000_000
+
+_ZERO, _ONE, _MINUS_INF = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
+
+
+@kernel
+def _attend(
+    q: Array,
+    q_stride: int,
+    kv_cache: Array,
+    block_tables: Array,
+    token_rows: Array,
+    positions: Array,
+    scale: np.float32,
+    sliding_window: int,
+    soft_cap: np.float32,
+    out: Array,
+    num_heads: int,
+    first_item: int,
+    last_item: int,
+) -> None:
+    """Items first..last of the flat list (token, KV head): scores of the head's group, softmax, weighted sum of V."""
+    num_blocks, block_size, kv_heads, head_size = kv_cache.shape[1:]
+    group = num_heads // kv_heads
+    slot = kv_heads * head_size  # elements from one token to the next
+    values = num_blocks * block_size * slot  # elements from K to V
+    longest = 0
+    for item in range(first_item, last_item):
+        longest = max(longest, positions[item // kv_heads] + 1)
+    scores = np.empty((group, longest), np.float32)
+    for item in range(first_item, last_item):
+        token = item // kv_heads
+        head = item - token * kv_heads
+        context = positions[token] + 1
+        row = token_rows[token]
+        first = max(0, context - sliding_window) if sliding_window > 0 else 0
+        first_block, last_block = first // block_size, (context + block_size - 1) // block_size
+        query = token * q_stride + head * group * head_size
+        for index in range(first_block, last_block):
+            block = np.int64(block_tables[row, index]) * block_size * slot + head * head_size
+            begin = index * block_size
+            for past in range(max(first, begin), min(context, begin + block_size)):
+                key = block + (past - begin) * slot
+                for g in range(group):
+                    dot = splat(_ZERO)
+                    for d in range(0, head_size, LANES):
+                        dot = multiply_add(load(q, query + g * head_size + d), load(kv_cache, key + d), dot)
+                    scores[g, past] = total(dot) * scale
+        for g in range(group):
+            if soft_cap > _ZERO:
+                for past in range(first, context):
+                    scores[g, past] = soft_cap * np.float32(math.tanh(scores[g, past] / soft_cap))
+            top = _MINUS_INF
+            for past in range(first, context):
+                top = max(top, scores[g, past])
+            weight = _ZERO
+            for past in range(first, context):
+                scores[g, past] = exp_nonpositive(scores[g, past] - top)
+                weight += scores[g, past]
+            inverse = _ONE / weight
+            for past in range(first, context):
+                scores[g, past] *= inverse
+        target = (token * num_heads + head * group) * head_size
+        for g in range(group):
+            d = 0
+            while d < head_size:
+                wide = d + 4 * LANES <= head_size  # four accumulators hide the latency of multiply-add
+                a0 = splat(_ZERO)
+                a1 = a0
+                a2 = a0
+                a3 = a0
+                for index in range(first_block, last_block):
+                    begin = index * block_size
+                    block = values + np.int64(block_tables[row, index]) * block_size * slot + head * head_size + d
+                    for past in range(max(first, begin), min(context, begin + block_size)):
+                        value = block + (past - begin) * slot
+                        p = splat(scores[g, past])
+                        a0 = multiply_add(p, load(kv_cache, value), a0)
+                        if wide:
+                            a1 = multiply_add(p, load(kv_cache, value + LANES), a1)
+                            a2 = multiply_add(p, load(kv_cache, value + 2 * LANES), a2)
+                            a3 = multiply_add(p, load(kv_cache, value + 3 * LANES), a3)
+                goal = target + g * head_size + d
+                store(out, goal, a0)
+                if wide:
+                    store(out, goal + LANES, a1)
+                    store(out, goal + 2 * LANES, a2)
+                    store(out, goal + 3 * LANES, a3)
+                d += 4 * LANES if wide else LANES
+
+
+def paged_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kv_cache: torch.Tensor,
+    meta: AttentionMetadata,
+    scale: float,
+    sliding_window: int = 0,
+    soft_cap: float = 0.0,
+    pool: ThreadPoolExecutor | None = None,
+    workers: int = 1,
+) -> torch.Tensor:
+    """As reference.paged_attention, in q's dtype (float32 or bfloat16, the cache's too); head_size is a multiple of 8.
+
+    q [T, heads, head_size] may have any stride between tokens. k and v [T, kv_heads, head_size] are this step's, already
+    in the cache as well. pool: threads for work above PARALLEL_WORK, which is split into `workers` parts.
+    """
+    out = torch.empty(q.shape, dtype=q.dtype)
+    short: list[tuple[int, int]] = []  # ranges of tokens, neighbours merged
+    work = 0
+    for span in meta.spans:
+        length = span.stop - span.start
+        if length >= LONG_QUERY:
+            out[span.start : span.stop] = attend_span(q, k, v, kv_cache, meta, span, scale, sliding_window, soft_cap)
+            continue
+        work += length * min(span.context, sliding_window or span.context)
+        if short and short[-1][1] == span.start:
+            short[-1] = (short[-1][0], span.stop)
+        else:
+            short.append((span.start, span.stop))
+    if not short:
+        return out
+    num_heads, kv_heads = q.shape[1], kv_cache.shape[3]
+    arguments = (
+        as_array(q),
+        q.stride(0),
+        as_array(kv_cache),
+        meta.block_tables,
+        meta.token_rows,
+        meta.positions,
+        np.float32(scale),
+        sliding_window,
+        np.float32(soft_cap),
+        as_array(out),
+        num_heads,
+    )
+    parts = workers if pool is not None and work * num_heads * q.shape[2] * 2 >= PARALLEL_WORK else 1
+    for start, stop in short:
+        first, last = start * kv_heads, stop * kv_heads
+        if parts == 1 or pool is None:
+            _attend(*arguments, first, last)
+            continue
+        cuts = [first + (last - first) * part // parts for part in range(parts + 1)]
+        others = [pool.submit(_attend, *arguments, a, b) for a, b in zip(cuts[1:-1], cuts[2:], strict=True)]
+        _attend(*arguments, cuts[0], cuts[1])
+        for other in others:
+            other.result()
+    return out

@@ -1,0 +1,77 @@
+"""The runner's rows, kept from step to step and changed only where a plan says so, and a step's inputs made from them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from workbench.core.scheduler_output import SchedulerOutput
+from workbench.runtime.request_row import RequestRow
+from workbench_kernels.metadata import AttentionMetadata, make_metadata
+
+
+class StepInputs(NamedTuple):
+    """One step's tensors. rows: requests that sample, in batch order; sample_rows: their tokens (None: every token)."""
+
+    token_ids: torch.Tensor
+    meta: AttentionMetadata
+    rows: list[RequestRow]
+    sample_rows: torch.Tensor | None
+
+
+class InputBatch:
+    """Block tables [rows, max_blocks] and the requests that own the rows."""
+
+    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int, device: torch.device) -> None:
+        self.block_size = block_size
+        self.vocab_size = vocab_size
+        self.device = device
+        self.requests: dict[str, RequestRow] = {}
+        self._block_tables = np.zeros((max_num_seqs, -(-max_model_len // block_size)), np.int32)
+        self._free = list(range(max_num_seqs - 1, -1, -1))
+
+    def update(self, plan: SchedulerOutput) -> None:
+        """Forget dropped requests, take in new ones, write new block ids, note tokens that are new here."""
+        for request_id in plan.dropped:
+            row = self.requests.pop(request_id, None)
+            if row is not None:
+                self._free.append(row.index)
+        for new in plan.new_requests:
+            if not self._free:
+                self._grow()
+            self.requests[new.request_id] = RequestRow(new, self._free.pop(), self.vocab_size)
+        for scheduled in plan.scheduled:
+            row = self.requests[scheduled.request_id]
+            if scheduled.block_ids:
+                end = scheduled.block_start + len(scheduled.block_ids)
+                self._block_tables[row.index, scheduled.block_start : end] = scheduled.block_ids
+            known = row.num_tokens - scheduled.num_computed_tokens
+            for token_id in scheduled.token_ids[known:]:
+                row.append(token_id)
+
+    def _grow(self) -> None:
+        old = self._block_tables.shape[0]
+        self._block_tables = np.concatenate((self._block_tables, np.zeros_like(self._block_tables)))
+        self._free.extend(range(2 * old - 1, old - 1, -1))
+
+    def inputs(self, plan: SchedulerOutput) -> StepInputs:
+        """The step's inputs, in the order of plan.scheduled, which must not be empty."""
+        token_ids: list[int] = []
+        starts, seq_lens, indices, last_tokens, rows = [0], [], [], [], []
+        for scheduled in plan.scheduled:
+            row = self.requests[scheduled.request_id]
+            token_ids += scheduled.token_ids
+            starts.append(len(token_ids))
+            seq_lens.append(scheduled.num_computed_tokens + len(scheduled.token_ids))
+            indices.append(row.index)
+            if scheduled.sample:
+                rows.append(row)
+                last_tokens.append(len(token_ids) - 1)
+        meta = make_metadata(
+            np.array(starts), np.array(seq_lens), np.array(indices), self._block_tables, self.block_size, self.device
+        )
+        sample_rows = None
+        if len(last_tokens) != len(token_ids):
+            sample_rows = torch.tensor(last_tokens, dtype=torch.int64).to(self.device, non_blocking=True)
+        tokens = torch.tensor(token_ids, dtype=torch.int64).to(self.device, non_blocking=True)
+        return StepInputs(tokens, meta, rows, sample_rows)

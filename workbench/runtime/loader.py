@@ -1,0 +1,210 @@
+"""Load a model: find its folder, refuse what is unsafe or cannot run, choose the code that runs it."""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from workbench.core.config import EngineArgs, ModelSpec
+from workbench.core.errors import ConfigError, ModelLoadError, UnsafeModelError
+from workbench.runtime.models.base import Model
+from workbench.runtime.models.decoder import Decoder
+from workbench.runtime.models.decoder_config import DecoderConfig, UnsupportedByDecoder, decoder_config
+from workbench.runtime.tokenizer import Tokenizer
+from workbench.runtime.weights import Checkpoint, find_weight_files
+
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run. tokenizer: None for a model of bare token ids. notes: what was decided on the user's behalf."""
+
+    model: Model
+    spec: ModelSpec
+    tokenizer: Tokenizer | None
+    dtype: torch.dtype
+    notes: tuple[str, ...]
+
+
+def load_model(args: EngineArgs) -> LoadedModel:
+    """Load args.model onto args.device.
+
+    Raises ModelLoadError (missing, unreadable, of a kind that cannot run), UnsafeModelError (pickled weights, or code in
+    the folder without trust_remote_code), ConfigError (a setting that contradicts the model).
+    """
+    device = _device(args.device)
+    folder = _folder(args.model)
+    config = _config(folder, args.trust_remote_code)
+    dtype, notes = _dtype(args.dtype, config, device)
+    max_model_len = _max_model_len(args.max_model_len, config)
+    weight_files = find_weight_files(folder)
+    try:
+        lean: DecoderConfig | None = decoder_config(config)
+    except UnsupportedByDecoder as reason:
+        lean = None
+        notes += (f"runs through transformers' own modules, as the lean decoder does not cover it: {reason}",)
+    if lean is None:
+        raise ModelLoadError("fallback missing")
+    with Checkpoint(weight_files, dtype, device) as checkpoint:
+        model: Model = Decoder(lean, checkpoint.get, checkpoint.has, max_model_len, device)
+    shape = (lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
+    spec = _spec(args, folder, config, "decoder", device, dtype, max_model_len, shape, model)
+    return LoadedModel(model, spec, _tokenizer(args, folder), dtype, notes)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {name!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name!r} was asked for, and torch sees no CUDA device here; use device='cpu'")
+    return device
+
+
+def _folder(model: str | None) -> Path:
+    if model is None:
+        return Path(str(files("workbench").joinpath("embedded", "model")))
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelLoadError(f"{model!r} is a file; give the folder that holds config.json and the weights")
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise ModelLoadError(f"there is no folder {model!r}; give a model's folder, a hub id, or None for the bundled model")
+    try:
+        return Path(snapshot_download(model, allow_patterns=list(_HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelLoadError(
+            f"there is no folder {model!r}, and the hub gave no model of that name ({type(error).__name__}); check the "
+            "spelling and the network, or give a model's folder"
+        ) from error
+
+
+def _config(folder: Path, trust_remote_code: bool) -> Any:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelLoadError(f"{folder} has no config.json, so it is not a Hugging Face model folder")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path} cannot be read: {error}") from error
+    if not isinstance(raw, dict):
+        raise ModelLoadError(f"{path} cannot be read: it holds no JSON object")
+    if raw.get("auto_map") and not trust_remote_code:
+        raise UnsafeModelError(
+            f"{folder} wants to run its own Python code (auto_map in config.json); read that code, and pass "
+            "trust_remote_code=True if you trust it"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises many kinds for a config that it cannot use
+        raise ModelLoadError(f"transformers cannot read {path}: {error}") from error
+    if config.is_encoder_decoder or not _is_causal_lm(config, raw):
+        raise ModelLoadError(
+            f"{folder} holds a {config.model_type!r} model ({', '.join(config.architectures or ['no architecture named'])}), "
+            "which is not a causal language model; only those generate text token by token"
+        )
+    return config
+
+
+def _is_causal_lm(config: Any, raw: dict[str, Any]) -> bool:
+    if "AutoModelForCausalLM" in (raw.get("auto_map") or {}):
+        return True
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return False
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]
+    names = config.architectures
+    return not names or known in names or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+
+
+def _dtype(name: str, config: Any, device: torch.device) -> tuple[torch.dtype, tuple[str, ...]]:
+    wanted = config.dtype if name == "auto" else getattr(torch, name)
+    if isinstance(wanted, str):
+        wanted = getattr(torch, wanted)
+    if wanted is None:
+        return torch.float32, ()
+    if wanted is torch.float16 and device.type == "cpu" and name == "auto":
+        return torch.float32, ("the checkpoint is float16, which a CPU computes slowly: loaded as float32 (dtype='auto')",)
+    return wanted, ()
+
+
+def _max_model_len(asked: int | None, config: Any) -> int:
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        if asked is None:
+            raise ConfigError("this model's config names no context length; set max_model_len")
+        return asked
+    if asked is not None and asked > context:
+        raise ConfigError(f"max_model_len={asked} is more than the {context} tokens of the model's context; lower it")
+    return int(asked or context)
+
+
+def _spec(
+    args: EngineArgs,
+    folder: Path,
+    config: Any,
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_model_len: int,
+    shape: tuple[int, int, int, int],
+    model: Model,
+) -> ModelSpec:
+    layers, heads, kv_heads, head_size = shape
+    tensors = list(model.tensors())
+    return ModelSpec(
+        name="bundled" if args.model is None else args.model,
+        architecture=(config.architectures or [config.model_type])[0],
+        backend=backend,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        vocab_size=config.vocab_size,
+        max_model_len=max_model_len,
+        num_layers=layers,
+        hidden_size=config.hidden_size,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_size=head_size,
+        num_parameters=sum(tensor.numel() for tensor in tensors),
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        kv_bytes_per_token=2 * layers * kv_heads * head_size * dtype.itemsize,
+        eos_token_ids=_eos_token_ids(folder, config),
+    )
+
+
+def _eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
+    found = config.eos_token_id
+    path = folder / "generation_config.json"
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id", found)
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"{path} cannot be read: {error}") from error
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, int) else tuple(found)
+
+
+def _tokenizer(args: EngineArgs, folder: Path) -> Tokenizer | None:
+    source = folder if args.tokenizer is None else _folder(args.tokenizer)
+    if not any((source / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")):
+        if args.tokenizer is not None:
+            raise ModelLoadError(f"tokenizer={args.tokenizer!r} holds no tokenizer files")
+        return None
+    try:
+        return Tokenizer(AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code))
+    except Exception as error:  # transformers raises many kinds for a tokenizer that it cannot use
+        raise ModelLoadError(f"the tokenizer in {source} cannot be read: {error}") from error

@@ -1,0 +1,82 @@
+"""Runs plans: keeps the KV pool and the rows, makes a step's inputs, calls the model, samples."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from workbench.core.config import ModelSpec, SchedulerConfig
+from workbench.core.errors import EngineClosedError
+from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
+from workbench.runtime.input_batch import InputBatch
+from workbench.runtime.kv_store import KVStore, kv_bytes_per_block
+from workbench.runtime.loader import LoadedModel
+from workbench.runtime.memory import MemoryRow, ledger
+from workbench.runtime.sampler import sample
+from workbench_kernels.dispatch import Choice, select_kernels
+
+
+class TorchModelRunner:
+    """A loaded model with a KV pool of config.num_blocks blocks. One thread at a time may call it.
+
+    Raises KVCacheTooSmallError where the pool does not fit in memory.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: SchedulerConfig) -> None:
+        self._spec = loaded.spec
+        self._eos_token_ids = config.eos_token_ids
+        device, dtype = torch.device(loaded.spec.device), loaded.dtype
+        self._model = loaded.model
+        self._kv = KVStore(loaded.spec, config.num_blocks, config.block_size, device, dtype)
+        self._batch = InputBatch(config.max_num_seqs, config.max_model_len, config.block_size, config.vocab_size, device)
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(workers - 1, "workbench-kernels") if device.type == "cpu" and workers > 1 else None
+        self._kernels = select_kernels(device, dtype, loaded.spec.head_size, self._pool, workers)
+        self._closed = False
+        self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it runs."""
+        return self._spec
+
+    @property
+    def kernel_choices(self) -> tuple[Choice, ...]:
+        """Which implementation runs each operation, and why."""
+        return self._kernels.choices
+
+    def execute(self, plan: SchedulerOutput) -> RunnerOutput:
+        """Run a plan. A request whose logits are not finite is reported in errors, the others are sampled.
+
+        On a GPU forward_seconds is the time to launch the work; waiting for it counts as sampling.
+        """
+        if self._closed:
+            raise EngineClosedError("this model runner was closed; make a new LLM")
+        began = time.perf_counter()
+        with torch.inference_mode():
+            self._batch.update(plan)
+            if not plan.scheduled:
+                return RunnerOutput({}, {}, time.perf_counter() - began, 0.0, 0.0)
+            self._kv.copy(plan.copies)
+            inputs = self._batch.inputs(plan)
+            prepared = time.perf_counter()
+            logits = self._model.forward(inputs.token_ids, inputs.meta, self._kv.layers, self._kernels, inputs.sample_rows)
+            forwarded = time.perf_counter()
+            sampled, errors = sample(logits, inputs.rows, self._eos_token_ids) if inputs.rows else ({}, {})
+        done = time.perf_counter()
+        return RunnerOutput(sampled, errors, prepared - began, forwarded - prepared, done - forwarded)
+
+    def memory(self) -> list[MemoryRow]:
+        """The bytes that this process (on a GPU: the device) holds, by purpose; the rows add up to all of them."""
+        return ledger(self._spec, 0 if self._closed else self._kv.num_bytes, self._closed)
+
+    def close(self) -> None:
+        """Free the weights, the KV pool and the threads. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown()
+        del self._model, self._kv, self._batch, self._kernels
+        self._pool = None

@@ -1,0 +1,31 @@
+"""What the runner needs of a model."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+
+from workbench_kernels.dispatch import KernelSet
+from workbench_kernels.metadata import AttentionMetadata
+
+
+class Model(Protocol):
+    """A causal language model over a paged KV cache. Holds weights and no state of any request."""
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        meta: AttentionMetadata,
+        kv_layers: Sequence[torch.Tensor],
+        kernels: KernelSet,
+        sample_rows: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Run T tokens [T]; write their K and V. Returns logits [rows, vocab] in float32 for the tokens in sample_rows.
+
+        sample_rows None stands for all tokens. Other tokens' logits are never computed.
+        """
+        ...
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """Every tensor it holds, each once."""
+        ...

@@ -1,0 +1,119 @@
+"""One lean decoder for the Llama-like families: fused projections, paged attention, no Python beyond the calls themselves."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from workbench.runtime.linear import Linear
+from workbench.runtime.models.decoder_config import DecoderConfig, rope_table
+from workbench_kernels.dispatch import KernelSet
+from workbench_kernels.metadata import AttentionMetadata
+
+# Gives the checkpoint's tensor of that name, in the model's dtype and on its device. Raises if there is none.
+GetWeight = Callable[[str], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    input_norm: torch.Tensor
+    qkv: Linear
+    q_norm: torch.Tensor | None
+    k_norm: torch.Tensor | None
+    out: Linear
+    post_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+    sliding_window: int
+
+
+class Decoder:
+    """Weights of a decoder-only transformer with rotary positions, RMS norms and gated feed-forwards.
+
+    Norm gains and the rope table stay float32 whatever the dtype: they are small, and the kernels compute in float32.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, get: GetWeight, has: Callable[[str], bool], max_model_len: int, device: torch.device
+    ) -> None:
+        self.config = config
+        self.embedding = get("model.embed_tokens.weight")
+        self.layers = [self._layer(index, get, has) for index in range(config.num_layers)]
+        self.final_norm = self._gain(get("model.norm.weight"))
+        self.head = Linear(self.embedding if config.tied else get("lm_head.weight"))
+        self.cos_sin = rope_table(config, max_model_len).to(device)
+        self.scale = config.head_size**-0.5
+
+    def _gain(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.float() + 1.0 if self.config.unit_offset_norm else weight.float()
+
+    def _layer(self, index: int, get: GetWeight, has: Callable[[str], bool]) -> _Layer:
+        config = self.config
+        prefix = f"model.layers.{index}."
+
+        def linear(name: str, *parts: str) -> Linear:
+            names = (name,) if config.fused_projections or not parts else parts
+            weights = [get(f"{prefix}{part}.weight") for part in names]
+            biases = [get(f"{prefix}{part}.bias") for part in names if has(f"{prefix}{part}.bias")]
+            join = weights[0] if len(weights) == 1 else torch.cat(weights)
+            return Linear(join, torch.cat(biases) if biases else None)
+
+        attention = "self_attn."
+        return _Layer(
+            input_norm=self._gain(get(prefix + "input_layernorm.weight")),
+            qkv=linear(attention + "qkv_proj", *(f"{attention}{part}_proj" for part in "qkv")),
+            q_norm=self._gain(get(prefix + attention + "q_norm.weight")) if config.qk_norm else None,
+            k_norm=self._gain(get(prefix + attention + "k_norm.weight")) if config.qk_norm else None,
+            out=linear(attention + "o_proj"),
+            post_norm=self._gain(get(prefix + "post_attention_layernorm.weight")),
+            gate_up=linear("mlp.gate_up_proj", "mlp.gate_proj", "mlp.up_proj"),
+            down=linear("mlp.down_proj"),
+            sliding_window=config.sliding_windows[index],
+        )
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        meta: AttentionMetadata,
+        kv_layers: Sequence[torch.Tensor],
+        kernels: KernelSet,
+        sample_rows: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """See Model.forward. After the last attention only the rows that sample go on."""
+        config = self.config
+        heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_size
+        activate = kernels.silu_and_mul if config.activation == "silu" else kernels.gelu_tanh_and_mul
+        residual = F.embedding(token_ids, self.embedding)
+        if config.embedding_scale != 1.0:
+            residual = residual * torch.tensor(config.embedding_scale, dtype=residual.dtype)
+        x = kernels.rms_norm(residual, self.layers[0].input_norm, config.eps)
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(x)
+            kv_cache = kv_layers[index]
+            kernels.rope_and_write_kv(qkv, self.cos_sin, kv_cache, meta, heads, layer.q_norm, layer.k_norm, config.eps)
+            q, k, v = qkv.view(-1, heads + 2 * kv_heads, size).split((heads, kv_heads, kv_heads), 1)
+            x = kernels.paged_attention(q, k, v, kv_cache, meta, self.scale, layer.sliding_window)
+            x = x.view(-1, heads * size)
+            if index == last and sample_rows is not None:
+                x, residual = x[sample_rows], residual[sample_rows]
+            x = kernels.add_rms_norm(layer.out(x), residual, layer.post_norm, config.eps)
+            x = layer.down(activate(layer.gate_up(x)))
+            norm = self.final_norm if index == last else self.layers[index + 1].input_norm
+            x = kernels.add_rms_norm(x, residual, norm, config.eps)
+        return self.head(x).float()
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """See Model.tensors."""
+        yield from (self.embedding, self.final_norm, self.cos_sin)
+        if self.head.weight is not self.embedding:
+            yield self.head.weight
+        for layer in self.layers:
+            for part in (layer.qkv, layer.out, layer.gate_up, layer.down):
+                yield part.weight
+                if part.bias is not None:
+                    yield part.bias
+            for gain in (layer.input_norm, layer.q_norm, layer.k_norm, layer.post_norm):
+                if gain is not None:
+                    yield gain
