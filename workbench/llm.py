@@ -19,6 +19,7 @@ from workbench.engine.handle import RequestHandle
 from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import MemoryRow, Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
+from workbench.engine.request_stream import RequestStream
 from workbench.settings import Settings, resolved_settings
 from workbench.trace import Trace
 
@@ -126,10 +127,9 @@ class LLM:
         handles = self._submit_all(items, params, priorities)
         try:
             return self._collect(handles, use_tqdm)
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt above all
             for handle in handles:
-                if not self._loop.status().state == "closed":
-                    handle.cancel()
+                self._cancel_unfinished(handle)
             raise
 
     def chat(
@@ -279,25 +279,16 @@ class LLM:
             if param.stop and self._tokenizer is None:
                 raise SamplingParamsError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
             core.scheduler.check_request(token_ids, param)
-            handle = RequestHandle(
-                f"r{next(self._ids)}",
-                text,
-                tuple(token_ids),
-                param,
-                self._tokenizer,
-                core.now(),
-                self._cancel,
-                self._paused_notice,
-                self,
-            )
-            made.append((handle, priority, self._label(text, token_ids)))
+            name = f"r{next(self._ids)}"
+            stream = RequestStream(name, text, tuple(token_ids), param, self._tokenizer, core.now())
+            made.append((stream, priority, self._label(text, token_ids)))
 
         def add() -> None:
-            for handle, priority, label in made:
-                core.add_request(handle, priority, label)
+            for stream, priority, label in made:
+                core.add_request(stream, priority, label)
 
         self._loop.post(add)
-        return [handle for handle, _, _ in made]
+        return [RequestHandle(stream, self._cancel, self._paused_notice, self) for stream, _, _ in made]
 
     def _collect(self, handles: list[RequestHandle], use_tqdm: bool) -> list[RequestOutput]:
         if not use_tqdm:

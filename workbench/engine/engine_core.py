@@ -11,9 +11,9 @@ from workbench.core.records import Finished, SettingChange, StepRecord, StepTime
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import RunnerOutput, SampledToken, SchedulerOutput
-from workbench.engine.handle import RequestHandle
 from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import ModelRunner
+from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
 
 Clock = Callable[[], float]
@@ -42,7 +42,7 @@ class EngineCore:
         self._clock = clock
         self._start = clock()
         self._changes: list[SettingChange] = []
-        self._sequences: dict[str, tuple[RequestHandle, int]] = {}
+        self._sequences: dict[str, tuple[RequestStream, int]] = {}
 
     def now(self) -> float:
         """Seconds on the engine's clock, which starts at 0."""
@@ -56,22 +56,22 @@ class EngineCore:
         """True if something changed that no record holds yet."""
         return self.scheduler.has_events() or bool(self._changes)
 
-    def add_request(self, handle: RequestHandle, priority: int, label: str) -> None:
-        """Queue a request; its tokens go to the handle. Raises as Scheduler.add_request does."""
+    def add_request(self, stream: RequestStream, priority: int, label: str) -> None:
+        """Queue a request; its tokens go to the stream. Raises as Scheduler.add_request does."""
         requests = self.scheduler.add_request(
-            handle.request_id,
-            handle.prompt_token_ids,
-            handle.params,
-            arrival_time=handle.arrival_time,
+            stream.request_id,
+            stream.prompt_token_ids,
+            stream.params,
+            arrival_time=stream.arrival_time,
             priority=priority,
             label=label,
         )
         for index, request in enumerate(requests):
-            self._sequences[request.request_id] = (handle, index)
+            self._sequences[request.request_id] = (stream, index)
 
     def abort(self, parent_id: str) -> None:
         """End all sequences of a request."""
-        names = [name for name, (handle, _) in self._sequences.items() if handle.request_id == parent_id]
+        names = [name for name, (stream, _) in self._sequences.items() if stream.request_id == parent_id]
         self._deliver_ends(self.scheduler.abort(names), "abort", None)
 
     def abort_all(self) -> None:
@@ -118,8 +118,8 @@ class EngineCore:
 
     def close(self) -> None:
         """Wake everybody who waits for a result, and free what the runner holds."""
-        for handle, _ in self._sequences.values():
-            handle.close()
+        for stream, _ in self._sequences.values():
+            stream.close()
         self._sequences.clear()
         self.runner.close()
 
@@ -159,24 +159,24 @@ class EngineCore:
     def _note_first_scheduled(self, plan: SchedulerOutput, now: float) -> None:
         cached = {d.request_id: d.num_cached for d in plan.decisions if d.num_cached}
         for new in plan.new_requests:
-            handle, _ = self._sequences[new.request_id]
-            if handle.first_scheduled_time is None:
-                handle.first_scheduled_time = now
-                handle.num_cached_tokens = cached.get(new.request_id, 0)
+            stream, _ = self._sequences[new.request_id]
+            if stream.first_scheduled_time is None:
+                stream.first_scheduled_time = now
+                stream.num_cached_tokens = cached.get(new.request_id, 0)
         for name in plan.dropped:
             request = self.scheduler.requests.get(name)
             if request is not None:  # dropped and alive: preempted
                 self._sequences[name][0].num_preemptions += 1
 
     def _deliver_tokens(self, plan: SchedulerOutput, sampled: dict[str, SampledToken]) -> dict[str, str]:
-        """Hand tokens to the handles; returns the stop strings that were reached."""
+        """Hand tokens to their streams; returns the stop strings that were reached."""
         now, stops = self.now(), {}
         for name, token in sampled.items():
-            handle, index = self._sequences[name]
+            stream, index = self._sequences[name]
             may_stop = True
-            if handle.params.min_tokens:
-                may_stop = self.scheduler.requests[name].num_output_tokens + 1 >= handle.params.min_tokens
-            stop = handle.add_token(index, token, now, may_stop)
+            if stream.params.min_tokens:
+                may_stop = self.scheduler.requests[name].num_output_tokens + 1 >= stream.params.min_tokens
+            stop = stream.add_token(index, token, now, may_stop)
             if stop is not None:
                 stops[name] = stop
         return stops
@@ -186,14 +186,14 @@ class EngineCore:
         for ended in finished:
             found = self._sequences.pop(ended.request_id, None)
             if found is not None:
-                handle, index = found
-                handle.finish(index, ended.finish_reason, _stop_reason(ended, handle.params), now)
+                stream, index = found
+                stream.finish(index, ended.finish_reason, _stop_reason(ended, stream.params), now)
 
     def _deliver_ends(self, names: list[str], reason: str, detail: str | None) -> None:
         now = self.now()
         for name in names:
-            handle, index = self._sequences.pop(name)
-            handle.finish(index, reason, detail, now)
+            stream, index = self._sequences.pop(name)
+            stream.finish(index, reason, detail, now)
 
 
 def _stop_reason(ended: Finished, params: SamplingParams) -> int | str | None:

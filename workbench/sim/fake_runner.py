@@ -1,0 +1,122 @@
+"""A runner with a KV cache but no model. It notices every mistake in a block table.
+
+Each slot of the pretended cache holds the token and position that were written there. The next token is a hash of the
+context as read back through the block table, so a wrong table, a missed copy or a stale prefix gives other tokens than
+`expected_tokens`, and a slot with the wrong position raises.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from workbench.core.config import ModelSpec, SchedulerConfig
+from workbench.core.errors import WorkbenchError
+from workbench.core.scheduler_output import NewRequest, RunnerOutput, SampledToken, SchedulerOutput
+
+
+class FakeMemoryRow(NamedTuple):
+    """A ledger line; the shape of engine.interfaces.MemoryRow."""
+
+    name: str
+    kind: str
+    bytes: int
+
+
+class _Row:
+    __slots__ = ("request", "table")
+
+    def __init__(self, request: NewRequest) -> None:
+        self.request = request
+        self.table: list[int] = []
+
+
+class FakeRunner:
+    """Runs plans by remembering tokens. Times are zero: give the engine a clock of your own to pretend others.
+
+    fail_steps: steps at which execute raises. fail_requests: requests that fail alone when they would sample.
+    """
+
+    def __init__(
+        self, config: SchedulerConfig, fail_steps: Sequence[int] = (), fail_requests: Sequence[str] = ()
+    ) -> None:
+        self.spec = ModelSpec(
+            name="fake",
+            architecture="none",
+            backend="fake",
+            device="cpu",
+            dtype="float32",
+            vocab_size=config.vocab_size,
+            max_model_len=config.max_model_len,
+            num_layers=1,
+            hidden_size=1,
+            num_heads=1,
+            num_kv_heads=1,
+            head_size=1,
+            num_parameters=0,
+            weight_bytes=0,
+            kv_bytes_per_token=8,
+            eos_token_ids=config.eos_token_ids,
+        )
+        self.closed = False
+        self._config = config
+        self._fail_steps = frozenset(fail_steps)
+        self._fail_requests = frozenset(fail_requests)
+        self._slots: list[tuple[int, int] | None] = [None] * config.pool_tokens
+        self._rows: dict[str, _Row] = {}
+
+    def execute(self, plan: SchedulerOutput) -> RunnerOutput:
+        """Write the plan's tokens through the block tables and sample from what is read back."""
+        for name in plan.dropped:
+            self._rows.pop(name, None)
+        if plan.step in self._fail_steps:
+            raise MemoryError(f"step {plan.step} was told to fail")
+        size = self._config.block_size
+        for copy in plan.copies:
+            self._slots[copy.dst * size : (copy.dst + 1) * size] = self._slots[copy.src * size : (copy.src + 1) * size]
+        for request in plan.new_requests:
+            self._rows[request.request_id] = _Row(request)
+        sampled, errors = {}, {}
+        for item in plan.scheduled:
+            table = self._rows[item.request_id].table
+            table[item.block_start :] = item.block_ids or table[item.block_start :]
+            for position, token in enumerate(item.token_ids, start=item.num_computed_tokens):
+                self._slots[table[position // size] * size + position % size] = (token, position)
+        for item in plan.scheduled:
+            if item.sample:
+                context = self._read(item.request_id, item.num_computed_tokens + len(item.token_ids))
+                sampled[item.request_id] = SampledToken(next_token(context, self._config.vocab_size))
+                if item.request_id in self._fail_requests:
+                    errors[item.request_id] = "told to fail"
+        return RunnerOutput(sampled, errors, 0.0, 0.0, 0.0)
+
+    def memory(self) -> list[FakeMemoryRow]:
+        """The pretended pool."""
+        return [FakeMemoryRow("KV pool", "kv", self._config.pool_tokens * self.spec.kv_bytes_per_token)]
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.closed = True
+        self._rows.clear()
+        self._slots.clear()
+
+    def _read(self, request_id: str, length: int) -> list[int]:
+        table, size, context = self._rows[request_id].table, self._config.block_size, []
+        for position in range(length):
+            slot = self._slots[table[position // size] * size + position % size]
+            if slot is None or slot[1] != position:
+                raise WorkbenchError(f"{request_id}: position {position} reads {slot} from its block table")
+            context.append(slot[0])
+        return context
+
+
+def next_token(context: Sequence[int], vocab_size: int) -> int:
+    """The pretended model: a fixed function of the whole context."""
+    return zlib.crc32(" ".join(map(str, context)).encode()) % vocab_size
+
+
+def expected_tokens(prompt: Sequence[int], count: int, vocab_size: int) -> list[int]:
+    """The tokens that a request must get, whatever else runs."""
+    context = list(prompt)
+    for _ in range(count):
+        context.append(next_token(context, vocab_size))
+    return context[len(prompt) :]
