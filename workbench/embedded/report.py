@@ -122,7 +122,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def quote(prompt: str, text: str) -> str:
     """A sample as a Markdown quotation with the prompt in bold."""
-    return "\n".join(f"> {line}  " for line in f"**{prompt}**{text}".split("\n"))
+    return "> " + "\\\n> ".join(f"<b>{prompt}</b>{text}".split("\n"))
 
 
 def measured_section(card: dict[str, Any], samples: list[dict[str, Any]]) -> str:
