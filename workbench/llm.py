@@ -1,18 +1,17 @@
 """LLM: a model, its engine and its thread, with vLLM's names."""
 
 import asyncio
-import itertools
 import sys
-import uuid
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.config import EngineArgs, ModelSpec, resolve_scheduler_config
-from workbench.core.errors import ConfigError, InvalidRequestError, SamplingParamsError
+from workbench.core.config import DEFAULT_TRACE_STEPS, EngineArgs, ModelSpec, resolve_scheduler_config
+from workbench.core.errors import ConfigError, InvalidRequestError
 from workbench.core.policy import make_policy
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
+from workbench.engine.client import EngineClient, Prompt
 from workbench.engine.engine_core import EngineCore
 from workbench.engine.engine_loop import EngineLoop, LoopStatus
 from workbench.engine.handle import RequestHandle
@@ -26,10 +25,7 @@ from workbench.trace import Trace
 if TYPE_CHECKING:
     from workbench.widgets.engine_widget import EngineWidget
 
-Prompt = str | Sequence[int] | Mapping[str, Any]
 Message = Mapping[str, str]
-
-LABEL_CHARACTERS = 60
 
 
 class LLM:
@@ -62,7 +58,7 @@ class LLM:
         enforce_eager: bool = False,
         seed: int = 0,
         trust_remote_code: bool = False,
-        trace_steps: int = EngineArgs.trace_steps,
+        trace_steps: int = DEFAULT_TRACE_STEPS,
         **unknown: Any,
     ) -> None:
         # torch is imported here, when a model is wanted, so that `import workbench` stays cheap.
@@ -97,11 +93,9 @@ class LLM:
         loaded = load_model(args)
         config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
         runner = TorchModelRunner(loaded, config)
-        self.engine_id = uuid.uuid4().hex[:12]
         self.args = args
-        self._tokenizer: Tokenizer | None = loaded.tokenizer
         self._loop = EngineLoop(EngineCore(runner, config, policy, args.trace_steps))
-        self._ids = itertools.count(1)
+        self._client = EngineClient(self._loop, loaded.tokenizer)
         # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
         self._finalizer = weakref.finalize(self, self._loop.shutdown)
 
@@ -124,7 +118,7 @@ class LLM:
         items = _as_prompts(prompts)
         params = _one_each("sampling_params", sampling_params, len(items), SamplingParams)
         priorities = _one_each("priority", priority, len(items), int)
-        handles = self._submit_all(items, params, priorities)
+        handles = [self._handle(stream) for stream in self._client.submit(items, params, priorities)]
         try:
             return self._collect(handles, use_tqdm)
         except BaseException:  # KeyboardInterrupt above all
@@ -143,15 +137,16 @@ class LLM:
         if not messages:
             raise InvalidRequestError("messages is empty; give at least one {'role': ..., 'content': ...}")
         conversations = [messages] if isinstance(messages[0], Mapping) else messages
-        tokenizer = self._need_tokenizer()
-        prompts = [{"prompt_token_ids": tokenizer.apply_chat_template(c)} for c in conversations]  # type: ignore[attr-defined]
+        tokenizer = self._client.need_tokenizer()
+        prompts = [{"prompt_token_ids": tokenizer.apply_chat_template(c)} for c in conversations]
         return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
 
     def submit(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None, *, priority: int = 0
     ) -> RequestHandle:
         """Queue one request and return at once: a handle to iterate over, wait for or cancel."""
-        return self._submit_all([prompt], [sampling_params or SamplingParams()], [priority])[0]
+        streams = self._client.submit([prompt], [sampling_params or SamplingParams()], [priority])
+        return self._handle(streams[0])
 
     def stream(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None, *, priority: int = 0
@@ -246,9 +241,14 @@ class LLM:
         """Who holds the bytes."""
         return self._loop.call(lambda: list(self._loop.core.runner.memory()))
 
+    @property
+    def engine_id(self) -> str:
+        """A name for this engine that no other has."""
+        return self._client.engine_id
+
     def get_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None if the model has none."""
-        return self._tokenizer
+        return self._client.tokenizer
 
     def dashboard(self, height: int = 0) -> "EngineWidget":
         """All views of this engine, linked, as one widget. height in pixels, 0 for its own."""
@@ -258,7 +258,7 @@ class LLM:
         """One view: "blocks", "timeline", "requests", "memory", "latency", "playground" or "controls"."""
         from workbench.widgets.engine_widget import EngineWidget  # ipywidgets is only needed where there is a page
 
-        return EngineWidget.for_llm(self, name, height)
+        return EngineWidget(self._client, self.settings, name, height)
 
     def __repr__(self) -> str:
         spec, status, config = self.model, self._loop.status(), self._loop.core.scheduler.config
@@ -268,27 +268,8 @@ class LLM:
             f"{status.num_running} running, {status.num_waiting} waiting)"
         )
 
-    def _submit_all(
-        self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], priorities: Sequence[int]
-    ) -> list[RequestHandle]:
-        """Check everything, then queue everything, so that a refused prompt leaves nothing behind."""
-        core = self._loop.core
-        made = []
-        for prompt, param, priority in zip(prompts, params, priorities, strict=True):
-            text, token_ids = self._tokens_of(prompt)
-            if param.stop and self._tokenizer is None:
-                raise SamplingParamsError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
-            core.scheduler.check_request(token_ids, param)
-            name = f"r{next(self._ids)}"
-            stream = RequestStream(name, text, tuple(token_ids), param, self._tokenizer, core.now())
-            made.append((stream, priority, self._label(text, token_ids)))
-
-        def add() -> None:
-            for stream, priority, label in made:
-                core.add_request(stream, priority, label)
-
-        self._loop.post(add)
-        return [RequestHandle(stream, self._cancel, self._paused_notice, self) for stream, _, _ in made]
+    def _handle(self, stream: RequestStream) -> RequestHandle:
+        return RequestHandle(stream, self._client.cancel, self._paused_notice, self)
 
     def _collect(self, handles: list[RequestHandle], use_tqdm: bool) -> list[RequestOutput]:
         if not use_tqdm:
@@ -301,37 +282,6 @@ class LLM:
                 outputs.append(handle.result())
                 bar.update(1)
         return outputs
-
-    def _tokens_of(self, prompt: Prompt) -> tuple[str | None, Sequence[int]]:
-        if isinstance(prompt, Mapping):
-            known = [key for key in ("prompt_token_ids", "prompt") if key in prompt]
-            extra = sorted(set(prompt) - {"prompt_token_ids", "prompt"})
-            if not known or extra:
-                raise InvalidRequestError(
-                    f"a prompt mapping has 'prompt' or 'prompt_token_ids', not {sorted(prompt, key=str)}"
-                )
-            if known[0] == "prompt_token_ids":
-                return prompt.get("prompt"), _token_list(prompt["prompt_token_ids"])
-            prompt = prompt["prompt"]
-        if isinstance(prompt, str):
-            return prompt, self._need_tokenizer().encode(prompt) if prompt else []
-        return None, _token_list(prompt)
-
-    def _need_tokenizer(self) -> Tokenizer:
-        if self._tokenizer is None:
-            raise InvalidRequestError(
-                "this model has no tokenizer, so prompts must be token ids: {'prompt_token_ids': [...]}; or give "
-                "LLM(tokenizer=...)"
-            )
-        return self._tokenizer
-
-    def _label(self, text: str | None, token_ids: Sequence[int]) -> str:
-        if text is None and self._tokenizer is not None:
-            text = self._tokenizer.decode(list(token_ids[:LABEL_CHARACTERS]))
-        return " ".join((text if text is not None else str(list(token_ids[:12]))).split())[:LABEL_CHARACTERS]
-
-    def _cancel(self, request_id: str) -> None:
-        self._loop.post(lambda: self._loop.core.abort(request_id))
 
     def _cancel_unfinished(self, handle: RequestHandle) -> None:
         if not handle.done() and self._loop.status().state != "closed":
@@ -356,12 +306,6 @@ def _as_prompts(prompts: Any) -> list[Prompt]:
     if prompts and all(isinstance(item, int) and not isinstance(item, bool) for item in prompts):
         return [prompts]
     return list(prompts)
-
-
-def _token_list(value: Any) -> Sequence[int]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise InvalidRequestError(f"prompt_token_ids must be a list of whole numbers, not {type(value).__name__}")
-    return value
 
 
 def _one_each(name: str, value: Any, count: int, kind: type) -> list[Any]:

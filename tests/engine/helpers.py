@@ -1,5 +1,6 @@
 """An engine without a model, for tests."""
 
+import time
 from typing import Any
 
 from workbench.core.config import SchedulerConfig
@@ -57,6 +58,7 @@ class Engine:
         stream = RequestStream(
             f"r{self.count}", None, tuple(prompt), SamplingParams(**params), LetterTokenizer(), self.core.now()
         )
+        self.core.scheduler.check_request(prompt, stream.params)
         self.loop.post(lambda: self.core.add_request(stream, priority, ""))
         cancel = lambda name: self.loop.post(lambda: self.core.abort(name))  # noqa: E731
         return RequestHandle(stream, cancel, self.notice, self)
@@ -69,3 +71,11 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.loop.shutdown()
+
+
+def wait_until(ready, seconds=10.0):
+    """Wait for another thread, not for a time."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)

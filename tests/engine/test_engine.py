@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.engine.helpers import VOCAB, Engine, LetterTokenizer
+from tests.engine.helpers import VOCAB, Engine, LetterTokenizer, wait_until
 from workbench.core.errors import ConfigError, EngineClosedError, ResultTimeoutError
 from workbench.sim import expected_tokens
 
@@ -287,8 +287,8 @@ def test_the_trace_equals_the_engine_at_every_step():
             assert engine.core.trace.at(step) == state
 
 
-def wait_until(ready, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
+def test_a_command_that_raises_does_not_end_the_loop(caplog):
+    with Engine() as engine:
+        engine.loop.post(lambda: 1 / 0)
+        assert tokens(engine.submit([2], max_tokens=2).result(10)) == expected_tokens([2], 2, VOCAB)
+    assert "a command failed" in caplog.text

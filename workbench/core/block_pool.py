@@ -22,6 +22,7 @@ class BlockPool:
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self.num_free = num_blocks
+        self.num_cached_free = 0  # of the free ones, those whose content can still be found
         self.ref_counts = [0] * num_blocks
         self.hashes: list[str | None] = [None] * num_blocks
         self.cached: dict[str, int] = {}
@@ -54,6 +55,7 @@ class BlockPool:
         """Add a reference to a block that holds what request_id needs (prefix hit or fork)."""
         if self.ref_counts[block] == 0:
             self._unlink(block)
+            self.num_cached_free -= 1
         self.ref_counts[block] += 1
         self.events.append(BlockEvent(_SHARE, block, request_id))
 
@@ -76,6 +78,7 @@ class BlockPool:
             if self.ref_counts[block] == 0:
                 self._unlink(block)
                 self._link_front(block)
+                self.num_cached_free -= 1
 
     def check_invariants(self) -> None:
         """Raise WorkbenchError if the books do not balance. Used by tests after every step."""
@@ -89,6 +92,8 @@ class BlockPool:
         if {h: b for b, h in enumerate(self.hashes) if h is not None} != self.cached:
             raise WorkbenchError("the prefix cache's index and the blocks' hashes differ")
         hashed = [self.hashes[b] is not None for b in free]
+        if sum(hashed) != self.num_cached_free:
+            raise WorkbenchError(f"{sum(hashed)} free blocks are cached, counted {self.num_cached_free}")
         if hashed != sorted(hashed):
             raise WorkbenchError("a cached block would be evicted before an empty one")
 
@@ -98,6 +103,7 @@ class BlockPool:
             raise WorkbenchError("no free block; the scheduler checks num_free first")
         if self.hashes[block] is not None:
             self._evict(block)
+            self.num_cached_free -= 1
         self._unlink(block)
         self.ref_counts[block] = 1
         return block
@@ -111,6 +117,7 @@ class BlockPool:
                 self._link_front(block)
             else:
                 self._link_back(block)
+                self.num_cached_free += 1
 
     def _evict(self, block: int) -> None:
         block_hash = self.hashes[block]

@@ -88,11 +88,11 @@ class EngineLoop:
 
     def pause(self) -> None:
         """Stop before the next step. Requests still arrive and can be cancelled."""
-        self.call(self._pause)
+        self.call(self.pause_now)
 
     def resume(self) -> None:
         """Go on stepping."""
-        self.call(self._resume)
+        self.call(self.resume_now)
 
     def step(self, n: int = 1) -> "Future[list[StepRecord]]":
         """Pause, then do n steps, or fewer if the work runs out; the future gives their records."""
@@ -101,7 +101,7 @@ class EngineLoop:
         done: Future[list[StepRecord]] = Future()
 
         def begin() -> None:
-            self._pause()
+            self.pause_now()
             if not self.core.has_work():
                 done.set_result([])
                 return
@@ -113,6 +113,10 @@ class EngineLoop:
 
     def set_speed(self, steps_per_second: float | None) -> None:
         """Do at most that many steps a second; None lifts the limit."""
+        self.call(self.speed_change(steps_per_second))
+
+    def speed_change(self, steps_per_second: float | None) -> Callable[[], None]:
+        """The command behind set_speed, checked, for those who post it without waiting."""
         speed = steps_per_second
         if speed is not None and (isinstance(speed, bool) or not isinstance(speed, (int, float)) or not speed > 0):
             raise ConfigError(f"speed is a number of steps a second above 0, or None for no limit, not {speed!r}")
@@ -121,7 +125,7 @@ class EngineLoop:
             self._speed = speed
             self._next_step_at = 0.0
 
-        self.call(change)
+        return change
 
     def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Turn knobs; see EngineCore.configure."""
@@ -157,10 +161,12 @@ class EngineLoop:
         if self._thread is not threading.current_thread():
             self._thread.join(SHUTDOWN_SECONDS)
 
-    def _pause(self) -> None:
+    def pause_now(self) -> None:
+        """The command behind pause; runs on the engine's thread."""
         self._paused = True
 
-    def _resume(self) -> None:
+    def resume_now(self) -> None:
+        """The command behind resume; runs on the engine's thread."""
         self._paused = False
         self._end_step_waiters()
 
@@ -182,10 +188,16 @@ class EngineLoop:
         try:
             command = self._commands.get(block=timeout != 0.0, timeout=timeout)
             while True:
-                command()
+                self._apply(command)
                 command = self._commands.get_nowait()
         except Empty:
             pass
+
+    def _apply(self, command: Callable[[], None]) -> None:
+        try:
+            command()
+        except Exception:
+            logger.exception("a command failed; the engine goes on")
 
     def _wait_seconds(self) -> float | None:
         """How long a command may be waited for: 0 if a step is due, None if only a command can change anything."""

@@ -1,6 +1,6 @@
 """What the engine needs from outside: something that runs plans, and something that turns tokens into text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from workbench.core.config import ModelSpec
@@ -57,6 +57,10 @@ class Tokenizer(Protocol):
 
     def detokenizer(self, prompt_token_ids: Sequence[int], skip_special_tokens: bool) -> Detokenizer:
         """A detokenizer for what follows the prompt."""
+        ...
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a conversation, ready for the answer; ConfigError if the model has no template."""
         ...
 
     def token_text(self, token_id: int) -> str:

@@ -84,11 +84,12 @@ class Trace:
             "trace_steps keeps more"
         )
 
-    def records(self, since: int | None = None) -> list[StepRecord]:
-        """Records from step `since` (or the oldest) to the newest; those dropped meanwhile are left out."""
+    def records(self, since: int | None = None, until: int | None = None) -> list[StepRecord]:
+        """Records from step `since` (or the oldest) up to, not including, `until`; dropped ones are left out."""
         start = self.first_step if since is None else max(since, self.first_step)
+        end = self._end if until is None else min(until, self._end)
         found = []
-        for step in range(start, self._end):
+        for step in range(start, end):
             record = self._ring[self._slot(step)]
             if record is not None and record.step == step:
                 found.append(record)

@@ -1,0 +1,259 @@
+"""The widget over a fake comm: what a page receives rebuilds the engine's state; commands and errors come back."""
+
+import gc
+import json
+import time
+import weakref
+
+import pytest
+
+from tests.engine.helpers import Engine, LetterTokenizer, wait_until
+from workbench.core.config import EngineArgs
+from workbench.core.errors import ConfigError, EngineClosedError
+from workbench.core.records import (
+    Arrival,
+    BlockEvent,
+    Finished,
+    RequestState,
+    Sampled,
+    SettingChange,
+    Snapshot,
+    StepRecord,
+    StepTimes,
+)
+from workbench.core.scheduler_output import Decision
+from workbench.engine.client import EngineClient
+from workbench.settings import resolved_settings
+from workbench.trace import Replay
+from workbench.trace.wire import snapshot_to_json
+from workbench.widgets import feed as feed_module
+from workbench.widgets.engine_widget import EngineWidget
+
+
+class Page:
+    """What a browser does: subscribe, acknowledge, rebuild."""
+
+    def __init__(self, widget: EngineWidget, acknowledge: bool = True) -> None:
+        self.widget = widget
+        self.acknowledging = acknowledge
+        self.hello = None
+        self.frames, self.replies = [], {}
+        self.replay = None
+        self.texts = {}
+        widget.send = self.receive
+
+    def tell(self, **content):
+        self.widget._on_message(self.widget._feed, content)
+
+    def command(self, name, **args):
+        self.tell(type="command", id=name, name=name, args=args)
+        wait_until(lambda: name in self.replies)
+        return self.replies.pop(name)
+
+    def receive(self, content, buffers=()):
+        if content["type"] == "hello":
+            self.hello = content["engine"]
+        elif content["type"] == "reply":
+            self.replies[content["id"]] = json.loads(json.dumps(content))
+        else:
+            payload = json.loads(buffers[0])
+            self.apply(payload)
+            self.frames.append((content, payload))
+            if self.acknowledging:
+                self.tell(type="ack", seq=content["seq"])
+
+    def apply(self, payload):
+        if "snapshot" in payload:
+            self.replay = Replay(snapshot_from_json(payload["snapshot"]))
+        for record in payload["records"]:
+            self.replay.apply(record_from_json(record))
+        self.texts.update(payload["texts"])
+
+
+def snapshot_from_json(value) -> Snapshot:
+    tuples = {name: tuple(value[name]) for name in ("ref_counts", "block_hashes", "free_blocks", "waiting", "running")}
+    tables = {name: tuple(table) for name, table in value["block_tables"].items()}
+    requests = {
+        name: RequestState(*[tuple(v) if isinstance(v, list) else v for v in state])
+        for name, state in value["requests"].items()
+    }
+    return Snapshot(**{**value, **tuples, "block_tables": tables, "requests": requests})
+
+
+def record_from_json(value) -> StepRecord:
+    parts = {
+        "arrivals": Arrival,
+        "decisions": Decision,
+        "block_events": BlockEvent,
+        "sampled": Sampled,
+        "finished": Finished,
+        "changes": SettingChange,
+    }
+    made = {
+        name: tuple(kind(*[tuple(v) if isinstance(v, list) else v for v in item]) for item in value[name])
+        for name, kind in parts.items()
+    }
+    return StepRecord(**{**value, **made, "times": StepTimes(*value["times"])})
+
+
+@pytest.fixture
+def engine():
+    with Engine(num_blocks=12) as made:
+        yield made
+
+
+def make_widget(engine, view="dashboard"):
+    client = EngineClient(engine.loop, LetterTokenizer())
+    settings = resolved_settings(EngineArgs(), engine.runner.spec, engine.core.scheduler.config, "fcfs")
+    widget = EngineWidget(client, settings, view)
+    widget.keep = client  # stands for the LLM
+    return widget
+
+
+def test_what_a_page_rebuilds_equals_the_engine(engine):
+    page = Page(make_widget(engine))
+    engine.submit([1] * 9, max_tokens=30)
+    page.tell(type="subscribe")
+    handles = [engine.submit([i] * 7, max_tokens=20) for i in range(6)]
+    for handle in handles:
+        handle.result(30)
+    wait_until(lambda: page.replay is not None and page.replay.step == engine.core.trace.last_step)
+    engine.loop.pause()
+    wait_until(lambda: page.frames[-1][1]["status"]["state"] == "paused")
+    state = engine.loop.call(engine.core.scheduler.snapshot)
+    assert page.replay.snapshot() == state
+    assert any(d.action == "preempt" for r in engine.core.trace for d in r.decisions)
+    assert page.frames[0][0]["keyframe"]
+    assert [content["seq"] for content, _ in page.frames] == list(range(1, len(page.frames) + 1))
+    assert page.texts["1"] == "b"
+
+
+def test_hello_tells_what_never_changes(engine):
+    page = Page(make_widget(engine))
+    page.tell(type="subscribe")
+    wait_until(lambda: page.hello)
+    assert page.hello["num_blocks"] == 12
+    assert page.hello["settings"]["max_num_seqs"] == ["64", "8"]
+    assert {"title", "text"} <= set(page.hello["starters"][0])
+
+
+def test_a_late_page_starts_from_a_keyframe_and_a_second_subscription_begins_anew(engine):
+    engine.submit([1, 2, 3], max_tokens=20).result(10)
+    page = Page(make_widget(engine))
+    page.tell(type="subscribe")
+    wait_until(lambda: page.replay is not None and page.replay.step == engine.core.trace.last_step)
+    page.tell(type="subscribe")
+    wait_until(lambda: [content["keyframe"] for content, _ in page.frames].count(True) == 2)
+    assert page.replay.snapshot() == engine.core.trace.at()
+
+
+def test_a_page_that_does_not_acknowledge_gets_no_more_than_its_credit(engine, monkeypatch):
+    monkeypatch.setattr(feed_module, "FRAME_SECONDS", 0.001)
+    monkeypatch.setattr(feed_module, "HEARTBEAT_SECONDS", 0.001)
+    page = Page(make_widget(engine), acknowledge=False)
+    page.tell(type="subscribe")
+    wait_until(lambda: len(page.frames) == feed_module.MAX_UNACKNOWLEDGED)
+    engine.submit([1], max_tokens=40).result(10)
+    time.sleep(0.1)
+    assert len(page.frames) == feed_module.MAX_UNACKNOWLEDGED
+    page.acknowledging = True
+    page.tell(type="ack", seq=page.frames[-1][0]["seq"])
+    wait_until(lambda: page.replay.step == engine.core.trace.last_step)
+    assert page.replay.snapshot() == engine.core.trace.at()
+
+
+def test_a_silent_page_is_dropped(engine, monkeypatch):
+    monkeypatch.setattr(feed_module, "FRAME_SECONDS", 0.001)
+    monkeypatch.setattr(feed_module, "HEARTBEAT_SECONDS", 0.001)
+    monkeypatch.setattr(feed_module, "SILENCE_SECONDS", 0.05)
+    widget = make_widget(engine)
+    page = Page(widget, acknowledge=False)
+    page.tell(type="subscribe")
+    wait_until(lambda: not widget._feed._thread.is_alive())
+    assert engine.core.hooks._on_step == ()
+
+
+def test_unsubscribing_ends_the_stream_and_the_hook(engine):
+    widget = make_widget(engine)
+    page = Page(widget)
+    page.tell(type="subscribe")
+    wait_until(lambda: page.frames)
+    page.tell(type="unsubscribe")
+    wait_until(lambda: not widget._feed._thread.is_alive())
+    assert engine.core.hooks._on_step == ()
+
+
+def test_commands_reach_the_engine(engine):
+    page = Page(make_widget(engine))
+    page.tell(type="subscribe")
+    assert page.command("pause")["ok"]
+    reply = page.command("submit", prompts=["abc", "bcd"], params={"max_tokens": 3}, priority=0)
+    assert reply["result"]["request_ids"] == ["r1", "r2"]
+    assert page.command("step", n=1)["ok"]
+    wait_until(lambda: page.replay is not None and len(page.replay.snapshot().running) == 2)
+    assert page.command("configure", max_num_seqs=1)["ok"]
+    assert page.command("cancel", request_id="r1")["ok"]
+    assert page.command("set_speed", steps_per_second=500.0)["ok"]
+    assert page.command("resume")["ok"]
+    wait_until(lambda: engine.loop.status().state == "idle")
+    ends = {f.request_id: f.finish_reason for r in engine.core.trace for f in r.finished}
+    assert ends == {"r1": "abort", "r2": "length"}
+    assert page.command("abort_all")["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kind", "text"),
+    [
+        ("submit", {"prompts": [], "params": {}}, "InvalidRequestError", "1 to 64"),
+        ("submit", {"prompts": [""], "params": {}}, "EmptyPromptError", "no tokens"),
+        ("submit", {"prompts": ["abc"], "params": {"top_p": 2}}, "SamplingParamsError", "top_p"),
+        ("submit", {"prompts": ["abc"], "params": {"tempo": 2}}, "SamplingParamsError", "unknown"),
+        ("configure", {"max_num_seqs": 0}, "ConfigError", "at least 1"),
+        ("set_speed", {"steps_per_second": 0}, "ConfigError", "above 0"),
+        ("step", {"n": 0}, "ConfigError", "at least 1"),
+        ("explode", {}, "ConfigError", "no command"),
+    ],
+)
+def test_a_refused_command_comes_back_with_the_reason(engine, name, args, kind, text):
+    page = Page(make_widget(engine))
+    reply = page.command(name, **args)
+    assert not reply["ok"]
+    assert reply["error"]["kind"] == kind
+    assert text in reply["error"]["message"]
+    assert engine.loop.status().state == "idle"
+
+
+def test_shutdown_is_shown(engine):
+    page = Page(make_widget(engine))
+    page.tell(type="subscribe")
+    wait_until(lambda: page.frames)
+    engine.loop.shutdown()
+    wait_until(lambda: page.frames[-1][1]["status"]["state"] == "closed")
+    assert page.command("pause")["error"]["kind"] == "EngineClosedError"
+    with pytest.raises(EngineClosedError):
+        make_widget(engine)
+
+
+def test_a_view_does_not_keep_its_engine_alive(engine):
+    widget = make_widget(engine)
+    page = Page(widget)
+    page.tell(type="subscribe")
+    wait_until(lambda: page.frames)
+    gone = weakref.ref(widget.keep)
+    del widget.keep
+    gc.collect()
+    wait_until(lambda: gone() is None)
+    wait_until(lambda: page.frames[-1][1]["status"]["state"] == "closed")
+    assert page.command("pause")["error"]["kind"] == "EngineClosedError"
+
+
+def test_unknown_views_are_refused(engine):
+    with pytest.raises(ConfigError, match="dashboard, blocks"):
+        make_widget(engine, "block")
+
+
+def test_snapshots_survive_the_wire(engine):
+    engine.submit([1, 2, 3], max_tokens=20)
+    engine.loop.step(3).result(10)
+    snapshot = engine.core.trace.at()
+    assert snapshot_from_json(json.loads(json.dumps(snapshot_to_json(snapshot)))) == snapshot

@@ -1,0 +1,95 @@
+"""Puts requests into a running engine from any thread: for LLM, for widgets, for servers."""
+
+import itertools
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.core.errors import InvalidRequestError, SamplingParamsError
+from workbench.core.sampling_params import SamplingParams
+from workbench.engine.engine_loop import EngineLoop
+from workbench.engine.interfaces import Tokenizer
+from workbench.engine.request_stream import RequestStream
+
+Prompt = str | Sequence[int] | Mapping[str, Any]
+
+LABEL_CHARACTERS = 60
+
+
+class EngineClient:
+    """Turns prompts into tokens, checks them, names them and queues them. Nothing here touches engine state."""
+
+    def __init__(self, loop: EngineLoop, tokenizer: Tokenizer | None) -> None:
+        self.engine_id = uuid.uuid4().hex[:12]
+        self.loop = loop
+        self.tokenizer = tokenizer
+        self._ids = itertools.count(1)
+
+    def submit(
+        self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], priorities: Sequence[int]
+    ) -> list[RequestStream]:
+        """Check everything, then queue everything, so that a refused prompt leaves nothing behind.
+
+        Raises InvalidRequestError, SamplingParamsError or, after a shutdown, EngineClosedError.
+        """
+        core = self.loop.core
+        made: list[tuple[RequestStream, int, str]] = []
+        for prompt, param, priority in zip(prompts, params, priorities, strict=True):
+            text, token_ids = self._tokens_of(prompt)
+            if param.stop and self.tokenizer is None:
+                raise SamplingParamsError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
+            core.scheduler.check_request(token_ids, param)
+            name = f"r{next(self._ids)}"
+            stream = RequestStream(name, text, tuple(token_ids), param, self.tokenizer, core.now())
+            made.append((stream, priority, self._label(text, token_ids)))
+
+        def add() -> None:
+            for stream, priority, label in made:
+                try:
+                    core.add_request(stream, priority, label)
+                except InvalidRequestError as error:  # a setting was changed after the check
+                    for index in range(stream.params.n):
+                        stream.finish(index, "error", str(error), core.now())
+
+        self.loop.post(add)
+        return [stream for stream, _, _ in made]
+
+    def cancel(self, request_id: str) -> None:
+        """End a request early."""
+        self.loop.post(lambda: self.loop.core.abort(request_id))
+
+    def need_tokenizer(self) -> Tokenizer:
+        """The tokenizer; InvalidRequestError if the model has none."""
+        if self.tokenizer is None:
+            raise InvalidRequestError(
+                "this model has no tokenizer, so prompts must be token ids: {'prompt_token_ids': [...]}; or give "
+                "LLM(tokenizer=...)"
+            )
+        return self.tokenizer
+
+    def _tokens_of(self, prompt: Prompt) -> tuple[str | None, Sequence[int]]:
+        if isinstance(prompt, Mapping):
+            known = [key for key in ("prompt_token_ids", "prompt") if key in prompt]
+            extra = sorted(map(str, set(prompt) - {"prompt_token_ids", "prompt"}))
+            if not known or extra:
+                raise InvalidRequestError(
+                    f"a prompt mapping has 'prompt' or 'prompt_token_ids', not {sorted(map(str, prompt))}"
+                )
+            if known[0] == "prompt_token_ids":
+                return prompt.get("prompt"), _token_list(prompt["prompt_token_ids"])
+            prompt = prompt["prompt"]
+        if isinstance(prompt, str):
+            # An empty text stays empty even if the tokenizer would add a token of its own to it.
+            return prompt, self.need_tokenizer().encode(prompt) if prompt else []
+        return None, _token_list(prompt)
+
+    def _label(self, text: str | None, token_ids: Sequence[int]) -> str:
+        if text is None and self.tokenizer is not None:
+            text = self.tokenizer.decode(list(token_ids[:LABEL_CHARACTERS]))
+        return " ".join((text if text is not None else str(list(token_ids[:12]))).split())[:LABEL_CHARACTERS]
+
+
+def _token_list(value: Any) -> Sequence[int]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise InvalidRequestError(f"prompt_token_ids must be a list of whole numbers, not {type(value).__name__}")
+    return value

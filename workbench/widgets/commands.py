@@ -1,0 +1,72 @@
+"""What a view may ask of an engine. Commands are posted, never waited for, so that a page's thread stays free."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from workbench.core.errors import ConfigError, InvalidRequestError, WorkbenchError
+from workbench.core.sampling_params import SamplingParams
+from workbench.engine.client import EngineClient
+
+Reply = Callable[[dict[str, Any]], None]
+
+MAX_PROMPTS = 64
+
+
+def run_command(client: EngineClient, name: str, args: Mapping[str, Any], reply: Reply) -> None:
+    """Run a view's command; reply gets {"ok": True, "result": ...} or {"ok": False, "error": ...}, maybe later."""
+    try:
+        result = _dispatch(client, name, args)
+    except Exception as error:
+        reply(_failure(error))
+        return
+    if not isinstance(result, Future):
+        reply({"ok": True, "result": result})
+        return
+
+    def finish(future: "Future[Any]") -> None:
+        error = future.exception()
+        reply({"ok": True, "result": None} if error is None else _failure(error))
+
+    result.add_done_callback(finish)
+
+
+def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
+    loop = client.loop
+    if name == "pause":
+        return loop.submit(loop.pause_now)
+    if name == "resume":
+        return loop.submit(loop.resume_now)
+    if name == "step":
+        loop.step(args.get("n", 1))
+        return None
+    if name == "set_speed":
+        return loop.submit(loop.speed_change(args["steps_per_second"]))
+    if name == "configure":
+        changes = dict(args)
+        return loop.submit(lambda: loop.core.configure(changes))
+    if name == "submit":
+        return {"request_ids": _submit(client, args)}
+    if name == "cancel":
+        client.cancel(args["request_id"])
+        return None
+    if name == "abort_all":
+        return loop.submit(loop.core.abort_all)
+    raise ConfigError(f"there is no command {name!r}")
+
+
+def _submit(client: EngineClient, args: Mapping[str, Any]) -> list[str]:
+    prompts, priority = args.get("prompts"), args.get("priority", 0)
+    if not isinstance(prompts, list) or not 0 < len(prompts) <= MAX_PROMPTS:
+        raise InvalidRequestError(f"give 1 to {MAX_PROMPTS} prompts")
+    if any(not isinstance(prompt, str) for prompt in prompts):
+        raise InvalidRequestError("prompts from a view are texts")
+    params = SamplingParams.from_dict(args.get("params", {}))
+    streams = client.submit(prompts, [params] * len(prompts), [priority] * len(prompts))
+    return [stream.request_id for stream in streams]
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Errors made for people are shown as they are; anything else also tells its kind."""
+    message = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+    return {"ok": False, "error": {"kind": type(error).__name__, "message": message}}

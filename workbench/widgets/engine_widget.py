@@ -1,0 +1,102 @@
+"""The Python side of every view: a thin anywidget that passes messages between a page and an engine."""
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.core.errors import ConfigError, EngineClosedError
+from workbench.embedded import starters
+from workbench.engine.client import EngineClient
+from workbench.settings import Settings
+from workbench.widgets.commands import run_command
+from workbench.widgets.feed import Feed
+from workbench.widgets.subshell import mend_comm
+
+PROTOCOL_VERSION = 1
+VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
+
+BUNDLE = Path(__file__).parent / "static" / "workbench.js"
+
+
+class EngineWidget(anywidget.AnyWidget):
+    """One view of one engine. Made by LLM.dashboard() and LLM.view(name).
+
+    It refers to its engine weakly: ipywidgets keeps every widget for good, and a view left in an old cell must not
+    keep a model or a trace in memory. When the engine ends, the view keeps what it has shown and says so.
+    """
+
+    _esm = BUNDLE
+
+    view = traitlets.Unicode("dashboard").tag(sync=True)
+    engine_id = traitlets.Unicode().tag(sync=True)
+    _feed: Feed | None = None  # a widget that was refused is closed all the same
+    height = traitlets.Int(0, min=0).tag(sync=True)
+
+    def __init__(self, client: EngineClient, settings: Settings, view: str, height: int = 0) -> None:
+        if view not in VIEWS:
+            raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {view!r}")
+        if client.loop.status().state == "closed":
+            raise EngineClosedError("the engine was shut down; make a new LLM()")
+        super().__init__(view=view, engine_id=client.engine_id, height=height)
+        if self.comm is not None:
+            mend_comm(self.comm)
+        self._client = weakref.ref(client)
+        self._hello = {"type": "hello", "protocol": PROTOCOL_VERSION, "engine": engine_info(client, settings)}
+        feed = self._feed = Feed(self._client, self._send_frame)
+        self.on_msg(lambda _, content, buffers: self._on_message(feed, content))
+
+    def close(self) -> None:
+        """End the stream and the comm."""
+        if self._feed is not None:
+            self._feed.unsubscribe()
+        super().close()
+
+    def _send_frame(self, content: dict[str, Any], buffers: list[bytes]) -> None:
+        self.send(content, buffers)
+
+    def _on_message(self, feed: Feed, content: Any) -> None:
+        """Messages come on a thread of the kernel's; each is answered by posting, never by waiting."""
+        kind = content.get("type") if isinstance(content, dict) else None
+        if kind == "subscribe":
+            self.send(self._hello)
+            feed.subscribe()
+        elif kind == "unsubscribe":
+            feed.unsubscribe()
+        elif kind == "ack":
+            feed.acknowledge(int(content["seq"]))
+        elif kind == "command":
+            reply = {"type": "reply", "id": content.get("id")}
+            client = self._client()
+            if client is None:
+                error = {"kind": "EngineClosedError", "message": "this engine is gone; make a new LLM()"}
+                self.send({**reply, "ok": False, "error": error})
+                return
+            args = content.get("args") or {}
+            run_command(client, str(content.get("name")), args, lambda answer: self.send({**reply, **answer}))
+
+
+def engine_info(client: EngineClient, settings: Settings) -> dict[str, Any]:
+    """What a view shows of an engine that never changes while it lives."""
+    core = client.loop.core
+    spec, config = core.runner.spec, core.scheduler.config
+    return {
+        "engine_id": client.engine_id,
+        "model": spec.name,
+        "architecture": spec.architecture,
+        "backend": spec.backend,
+        "device": spec.device,
+        "dtype": spec.dtype,
+        "num_blocks": config.num_blocks,
+        "block_size": config.block_size,
+        "kv_bytes_per_block": spec.kv_bytes_per_token * config.block_size,
+        "max_model_len": spec.max_model_len,
+        "vocab_size": spec.vocab_size,
+        "num_parameters": spec.num_parameters,
+        "num_layers": spec.num_layers,
+        "weight_bytes": spec.weight_bytes,
+        "settings": {name: [str(row.requested), str(row.resolved)] for name, row in settings.items()},
+        "starters": starters(),
+    }

@@ -1,0 +1,203 @@
+"""One page's stream of an engine's records: a keyframe, then every step since, at most 20 frames a second.
+
+The page acknowledges frames. One that falls behind (30 frames unacknowledged) gets no more until it catches up, and
+one that is silent for long is dropped, so that a closed tab costs nothing. The engine never waits for a page.
+"""
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from workbench.core.records import StepRecord
+from workbench.engine.client import EngineClient
+from workbench.engine.engine_loop import LoopStatus
+from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
+
+Send = Callable[[dict[str, Any], list[bytes]], None]
+
+FRAME_SECONDS = 0.05
+HEARTBEAT_SECONDS = 1.0
+MAX_UNACKNOWLEDGED = 30
+SILENCE_SECONDS = 30.0
+FRAME_STEPS = 1000  # most records in a frame
+BACKLOG_STEPS = 5000  # a page that joins late or fell behind starts so many steps back
+
+
+class Feed:
+    """Sends from a thread of its own while a page is subscribed. `send` must be safe to call from any thread.
+
+    `client` is a weak reference: when the engine's owner is gone, the page is told that the engine is closed.
+    """
+
+    def __init__(self, client: "weakref.ref[EngineClient]", send: Send) -> None:
+        self._client = client
+        self._send = send
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._generation = 0  # a thread that finds another number than its own has been replaced and ends
+        self._acknowledged = 0
+        self._last_heard = 0.0
+
+    def subscribe(self) -> None:
+        """Begin anew with a keyframe."""
+        with self._lock:
+            self._generation += 1
+            self._acknowledged = 0
+            self._last_heard = time.monotonic()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._generation,), name="workbench-feed", daemon=True
+            )
+            self._thread.start()
+
+    def unsubscribe(self) -> None:
+        """Send nothing more."""
+        with self._lock:
+            self._generation += 1
+        self._wake.set()
+
+    def acknowledge(self, seq: int) -> None:
+        """The page has shown frame `seq`."""
+        self._acknowledged = max(self._acknowledged, seq)
+        self._last_heard = time.monotonic()
+        self._wake.set()
+
+    def _run(self, generation: int) -> None:
+        page = _Page()
+        client = self._client()
+        remove_hook = client.loop.core.hooks.on_step(self._on_step) if client is not None else None
+        try:
+            while self._generation == generation:
+                client = self._client()
+                if client is None:
+                    self._send(*page.last_frame())
+                    return
+                began = time.monotonic()
+                if page.seq - self._acknowledged < MAX_UNACKNOWLEDGED:
+                    status = client.loop.status()
+                    self._send(*page.next_frame(client, status))
+                    if status.state == "closed":
+                        return
+                elif began - self._last_heard > SILENCE_SECONDS:
+                    return
+                behind = page.behind(client)
+                del client  # while this thread sleeps it must not keep an engine alive
+                if not behind:
+                    self._wake.wait(HEARTBEAT_SECONDS)
+                self._wake.clear()
+                time.sleep(max(0.0, FRAME_SECONDS - (time.monotonic() - began)))
+        finally:
+            if remove_hook is not None:
+                remove_hook()
+
+    def _on_step(self, record: StepRecord) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
+
+
+class _Page:
+    """What one page has been sent so far."""
+
+    def __init__(self) -> None:
+        self._next_step: int | None = None
+        self._texts_sent: set[int] = set()
+        self._memory: list[dict[str, Any]] = []
+        self._memory_read_at = -HEARTBEAT_SECONDS
+        self._last_status: dict[str, Any] = {}
+        self.seq = 0
+
+    def behind(self, client: EngineClient) -> bool:
+        """True if there are records that it has not been sent."""
+        return self._next_step is not None and client.loop.core.trace.last_step >= self._next_step
+
+    def last_frame(self) -> tuple[dict[str, Any], list[bytes]]:
+        """What a page is told when the engine is gone."""
+        self.seq += 1
+        status = {**self._last_status, "state": "closed"}
+        return {"type": "frame", "seq": self.seq, "keyframe": False}, [
+            dumps({"records": [], "texts": {}, "status": status})
+        ]
+
+    def next_frame(self, client: EngineClient, status: LoopStatus) -> tuple[dict[str, Any], list[bytes]]:
+        """The records that the page lacks, at most FRAME_STEPS, from a keyframe if it is new or far behind."""
+        trace = client.loop.core.trace
+        payload: dict[str, Any] = {}
+        tokens: set[int] = set()
+        start = self._next_step
+        keyframe = start is None or start < trace.first_step or trace.last_step - start > BACKLOG_STEPS
+        if start is None or keyframe:
+            base = trace.at(max(trace.first_step - 1, trace.last_step - BACKLOG_STEPS))
+            payload["snapshot"] = snapshot_to_json(base)
+            start = base.step + 1
+            self._texts_sent.clear()
+            for state in base.requests.values():
+                tokens.update(state.prompt_token_ids, state.output_token_ids)
+        records = trace.records(start, start + FRAME_STEPS)
+        self._next_step = records[-1].step + 1 if records else start
+        payload["records"] = [record_to_json(record) for record in records]
+        tokens |= _tokens_in(records)
+        payload["texts"] = self._texts(client, tokens)
+        payload["status"] = self._last_status = self._status(client, status)
+        self.seq += 1
+        return {"type": "frame", "seq": self.seq, "keyframe": keyframe}, [dumps(payload)]
+
+    def _texts(self, client: EngineClient, tokens: set[int]) -> dict[int, str]:
+        tokenizer = client.tokenizer
+        if tokenizer is None:
+            return {}
+        new = tokens - self._texts_sent
+        self._texts_sent |= new
+        return {token: tokenizer.token_text(token) for token in sorted(new)}
+
+    def _status(self, client: EngineClient, status: LoopStatus) -> dict[str, Any]:
+        core = client.loop.core
+        config = core.scheduler.config
+        if status.time - self._memory_read_at >= HEARTBEAT_SECONDS and status.state != "closed":
+            self._memory_read_at = status.time
+            self._memory = memory_rows(client)
+        return {
+            "state": status.state,
+            "paused_at": status.step if status.state == "paused" else None,
+            "speed": status.speed,
+            "step": status.step,
+            "time": status.time,
+            "max_num_seqs": config.max_num_seqs,
+            "max_num_batched_tokens": config.max_num_batched_tokens,
+            "num_running": status.num_running,
+            "num_waiting": status.num_waiting,
+            "memory": self._memory,
+            "dropped_steps": core.trace.num_dropped,
+            "message": status.message,
+        }
+
+
+def memory_rows(client: EngineClient) -> list[dict[str, Any]]:
+    """The runner's ledger with the KV pool split by what its blocks are doing."""
+    core = client.loop.core
+    pool, rows = core.scheduler.kv.pool, []
+    for row in core.runner.memory():
+        if row.kind != "kv":
+            rows.append({"name": row.name, "kind": row.kind, "bytes": row.bytes})
+            continue
+        block_bytes = row.bytes // pool.num_blocks
+        free, cached = pool.num_free, pool.num_cached_free
+        parts = (
+            ("KV cache, in use", "kv_used", pool.num_blocks - free),
+            ("KV cache, cached prefixes", "kv_cached", cached),
+            ("KV cache, free", "kv_free", free - cached),
+        )
+        rows += [{"name": name, "kind": kind, "bytes": blocks * block_bytes} for name, kind, blocks in parts]
+    return rows
+
+
+def _tokens_in(records: list[StepRecord]) -> set[int]:
+    tokens: set[int] = set()
+    for record in records:
+        for arrival in record.arrivals:
+            tokens.update(arrival.prompt_token_ids)
+        for sampled in record.sampled:
+            tokens.add(sampled.token_id)
+            tokens.update(token for token, _ in sampled.alternatives)
+    return tokens
