@@ -66,7 +66,10 @@ def yarn(*arguments: str) -> None:
     environment = node_environment()
     if sys.platform == "win32":
         command[0] = str(Path(environment["PATH"].split(os.pathsep)[0], "node.exe"))
-    subprocess.run(command, cwd=SOURCE, env=environment, check=True)
+    status = subprocess.run(command, cwd=SOURCE, env=environment).returncode
+    if status:
+        # Node's own message is above this; a traceback would only bury it.
+        sys.exit(f"front end: yarn {' '.join(arguments)} failed with status {status}")
 
 
 def install_packages() -> None:
@@ -103,9 +106,6 @@ class FrontEndBuildHook(BuildHookInterface[Any]):
 if __name__ == "__main__":
     if sys.argv[1:]:
         install_packages()
-        try:
-            yarn(*sys.argv[1:])
-        except subprocess.CalledProcessError as error:
-            sys.exit(error.returncode)
+        yarn(*sys.argv[1:])
     else:
         build()
