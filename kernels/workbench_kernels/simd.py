@@ -202,3 +202,13 @@ def put(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.float32), codegen
+
+
+@intrinsic
+def get_int(typingctx: Any, array: Any, offset: Any) -> Any:
+    """One element of an integer array by flat offset, without numba's test for negative indices."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(context, builder, signature.args[0], *args))
+
+    return array.dtype(array, types.intp), codegen

@@ -22,7 +22,9 @@ class StepInputs(NamedTuple):
 class InputBatch:
     """Block tables [rows, max_blocks] and the requests that own the rows."""
 
-    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int, device: torch.device) -> None:
+    def __init__(
+        self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int, device: torch.device
+    ) -> None:
         self.block_size = block_size
         self.vocab_size = vocab_size
         self.device = device

@@ -20,7 +20,9 @@ class KVStore:
     Raises KVCacheTooSmallError where the device has not that much memory.
     """
 
-    def __init__(self, spec: ModelSpec, num_blocks: int, block_size: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spec: ModelSpec, num_blocks: int, block_size: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         shape = (2, num_blocks, block_size, spec.num_kv_heads, spec.head_size)
         self.num_bytes = num_blocks * kv_bytes_per_block(spec, block_size)
         try:

@@ -83,7 +83,9 @@ def _folder(model: str | None) -> Path:
     if path.exists():
         raise ModelLoadError(f"{model!r} is a file; give the folder that holds config.json and the weights")
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ModelLoadError(f"there is no folder {model!r}; give a model's folder, a hub id, or None for the bundled model")
+        raise ModelLoadError(
+            f"there is no folder {model!r}; give a model's folder, a hub id, or None for the bundled model"
+        )
     try:
         return Path(snapshot_download(model, allow_patterns=list(_HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -137,7 +139,9 @@ def _dtype(name: str, config: Any, device: torch.device) -> tuple[torch.dtype, t
     if wanted is None:
         return torch.float32, ()
     if wanted is torch.float16 and device.type == "cpu" and name == "auto":
-        return torch.float32, ("the checkpoint is float16, which a CPU computes slowly: loaded as float32 (dtype='auto')",)
+        return torch.float32, (
+            "the checkpoint is float16, which a CPU computes slowly: loaded as float32 (dtype='auto')",
+        )
     return wanted, ()
 
 
@@ -200,7 +204,10 @@ def _eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
 
 def _tokenizer(args: EngineArgs, folder: Path) -> Tokenizer | None:
     source = folder if args.tokenizer is None else _folder(args.tokenizer)
-    if not any((source / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")):
+    if not any(
+        (source / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+    ):
         if args.tokenizer is not None:
             raise ModelLoadError(f"tokenizer={args.tokenizer!r} holds no tokenizer files")
         return None

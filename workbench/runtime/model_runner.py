@@ -29,9 +29,13 @@ class TorchModelRunner:
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
         self._model = loaded.model
         self._kv = KVStore(loaded.spec, config.num_blocks, config.block_size, device, dtype)
-        self._batch = InputBatch(config.max_num_seqs, config.max_model_len, config.block_size, config.vocab_size, device)
+        self._batch = InputBatch(
+            config.max_num_seqs, config.max_model_len, config.block_size, config.vocab_size, device
+        )
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(workers - 1, "workbench-kernels") if device.type == "cpu" and workers > 1 else None
+        self._pool = (
+            ThreadPoolExecutor(workers - 1, "workbench-kernels") if device.type == "cpu" and workers > 1 else None
+        )
         self._kernels = select_kernels(device, dtype, loaded.spec.head_size, self._pool, workers)
         self._closed = False
         self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
@@ -61,7 +65,9 @@ class TorchModelRunner:
             self._kv.copy(plan.copies)
             inputs = self._batch.inputs(plan)
             prepared = time.perf_counter()
-            logits = self._model.forward(inputs.token_ids, inputs.meta, self._kv.layers, self._kernels, inputs.sample_rows)
+            logits = self._model.forward(
+                inputs.token_ids, inputs.meta, self._kv.layers, self._kernels, inputs.sample_rows
+            )
             forwarded = time.perf_counter()
             sampled, errors = sample(logits, inputs.rows, self._eos_token_ids) if inputs.rows else ({}, {})
         done = time.perf_counter()

@@ -14,7 +14,17 @@ class RequestRow:
     entry is among the outputs, in_prompt: whether it is in the prompt; both only where a penalty needs them.
     """
 
-    __slots__ = ("counts", "in_prompt", "index", "num_prompt_tokens", "num_tokens", "params", "plain", "request_id", "stream")
+    __slots__ = (
+        "counts",
+        "in_prompt",
+        "index",
+        "num_prompt_tokens",
+        "num_tokens",
+        "params",
+        "plain",
+        "request_id",
+        "stream",
+    )
 
     def __init__(self, new: NewRequest, index: int, vocab_size: int) -> None:
         params = new.sampling_params

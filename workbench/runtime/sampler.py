@@ -108,7 +108,9 @@ def _draw(logits: torch.Tensor, rows: Sequence[RequestRow]) -> list[int]:
         tokens[in_order] = _invert(probs[in_order], uniform[in_order])
     if ranked:
         values, ids = probs[ranked].sort(-1, descending=True, stable=True)
-        top_k = torch.tensor([rows[i].params.top_k if rows[i].params.top_k > 0 else vocab for i in ranked], device=device)
+        top_k = torch.tensor(
+            [rows[i].params.top_k if rows[i].params.top_k > 0 else vocab for i in ranked], device=device
+        )
         rank = torch.arange(vocab, device=device)
         values = torch.where(rank < top_k[:, None], values, 0.0)
         before = values.double().cumsum(-1)

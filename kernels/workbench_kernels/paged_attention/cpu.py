@@ -13,12 +13,24 @@ from workbench_kernels.arrays import Array, as_array
 from workbench_kernels.jit import kernel
 from workbench_kernels.metadata import AttentionMetadata
 from workbench_kernels.paged_attention.torch_impl import attend_span
-from workbench_kernels.simd import LANES, exp_nonpositive, load, multiply_add, splat, store, total
+from workbench_kernels.simd import (
+    LANES,
+    exp_nonpositive,
+    get,
+    get_int,
+    load,
+    multiply,
+    multiply_add,
+    put,
+    splat,
+    store,
+    total,
+)
 
 # From this many new tokens on, a request's chunk is faster through torch's blocked SDPA than row by row.
 LONG_QUERY = 24
 # Below this many multiply-adds a call is over before a second thread has woken up.
-PARALLEL_WORK = 2_000_000
+PARALLEL_WORK = 10_000_000
 
 _ZERO, _ONE, _MINUS_INF = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
 
@@ -36,77 +48,89 @@ def _attend(
     soft_cap: np.float32,
     out: Array,
     num_heads: int,
+    lanes: tuple[int, ...],
     first_item: int,
     last_item: int,
 ) -> None:
-    """Items first..last of the flat list (token, KV head): scores of the head's group, softmax, weighted sum of V."""
-    num_blocks, block_size, kv_heads, head_size = kv_cache.shape[1:]
+    """Items first..last of the flat list (token, KV head): scores of the head's group, softmax, weighted sum of V.
+
+    lanes: a tuple of head_size / LANES elements; its length is part of its type, so that the loops over a head's
+    features are unrolled when the kernel is compiled for it.
+    """
+    head_size = len(lanes) * LANES
+    num_blocks, block_size, kv_heads = kv_cache.shape[1:4]
     group = num_heads // kv_heads
     slot = kv_heads * head_size  # elements from one token to the next
     values = num_blocks * block_size * slot  # elements from K to V
     longest = 0
     for item in range(first_item, last_item):
         longest = max(longest, positions[item // kv_heads] + 1)
-    scores = np.empty((group, longest), np.float32)
+    scores = np.empty(group * longest, np.float32)
     for item in range(first_item, last_item):
         token = item // kv_heads
         head = item - token * kv_heads
         context = positions[token] + 1
-        row = token_rows[token]
+        table = np.int64(token_rows[token]) * block_tables.shape[1]
         first = max(0, context - sliding_window) if sliding_window > 0 else 0
         first_block, last_block = first // block_size, (context + block_size - 1) // block_size
         query = token * q_stride + head * group * head_size
         for index in range(first_block, last_block):
-            block = np.int64(block_tables[row, index]) * block_size * slot + head * head_size
+            block = np.int64(get_int(block_tables, table + index)) * block_size * slot + head * head_size
             begin = index * block_size
-            for past in range(max(first, begin), min(context, begin + block_size)):
-                key = block + (past - begin) * slot
+            for offset in range(max(first - begin, 0), min(context - begin, block_size)):
+                key = block + offset * slot
                 for g in range(group):
-                    dot = splat(_ZERO)
-                    for d in range(0, head_size, LANES):
+                    dot = multiply(load(q, query + g * head_size), load(kv_cache, key))
+                    for d in range(LANES, head_size, LANES):
                         dot = multiply_add(load(q, query + g * head_size + d), load(kv_cache, key + d), dot)
-                    scores[g, past] = total(dot) * scale
-        for g in range(group):
-            if soft_cap > _ZERO:
-                for past in range(first, context):
-                    scores[g, past] = soft_cap * np.float32(math.tanh(scores[g, past] / soft_cap))
-            top = _MINUS_INF
-            for past in range(first, context):
-                top = max(top, scores[g, past])
-            weight = _ZERO
-            for past in range(first, context):
-                scores[g, past] = exp_nonpositive(scores[g, past] - top)
-                weight += scores[g, past]
-            inverse = _ONE / weight
-            for past in range(first, context):
-                scores[g, past] *= inverse
+                    put(scores, g * longest + begin + offset, total(dot) * scale)
         target = (token * num_heads + head * group) * head_size
         for g in range(group):
+            row = g * longest
+            if soft_cap > _ZERO:
+                for past in range(first, context):
+                    put(scores, row + past, soft_cap * np.float32(math.tanh(get(scores, row + past) / soft_cap)))
+            top = _MINUS_INF
+            for past in range(first, context):
+                top = max(top, get(scores, row + past))
+            weight = _ZERO
+            for past in range(first, context):
+                p = exp_nonpositive(get(scores, row + past) - top)
+                put(scores, row + past, p)
+                weight += p
+            inverse = splat(_ONE / weight)
             d = 0
-            while d < head_size:
-                wide = d + 4 * LANES <= head_size  # four accumulators hide the latency of multiply-add
-                a0 = splat(_ZERO)
-                a1 = a0
-                a2 = a0
-                a3 = a0
+            while d + 4 * LANES <= head_size:  # four sums at once hide the latency of multiply-add
+                sum0 = splat(_ZERO)
+                sum1 = sum0
+                sum2 = sum0
+                sum3 = sum0
                 for index in range(first_block, last_block):
+                    block = np.int64(get_int(block_tables, table + index)) * block_size * slot + head * head_size
                     begin = index * block_size
-                    block = values + np.int64(block_tables[row, index]) * block_size * slot + head * head_size + d
-                    for past in range(max(first, begin), min(context, begin + block_size)):
-                        value = block + (past - begin) * slot
-                        p = splat(scores[g, past])
-                        a0 = multiply_add(p, load(kv_cache, value), a0)
-                        if wide:
-                            a1 = multiply_add(p, load(kv_cache, value + LANES), a1)
-                            a2 = multiply_add(p, load(kv_cache, value + 2 * LANES), a2)
-                            a3 = multiply_add(p, load(kv_cache, value + 3 * LANES), a3)
+                    for offset in range(max(first - begin, 0), min(context - begin, block_size)):
+                        value = values + block + d + offset * slot
+                        share = splat(get(scores, row + begin + offset))
+                        sum0 = multiply_add(share, load(kv_cache, value), sum0)
+                        sum1 = multiply_add(share, load(kv_cache, value + LANES), sum1)
+                        sum2 = multiply_add(share, load(kv_cache, value + 2 * LANES), sum2)
+                        sum3 = multiply_add(share, load(kv_cache, value + 3 * LANES), sum3)
                 goal = target + g * head_size + d
-                store(out, goal, a0)
-                if wide:
-                    store(out, goal + LANES, a1)
-                    store(out, goal + 2 * LANES, a2)
-                    store(out, goal + 3 * LANES, a3)
-                d += 4 * LANES if wide else LANES
+                store(out, goal, multiply(sum0, inverse))
+                store(out, goal + LANES, multiply(sum1, inverse))
+                store(out, goal + 2 * LANES, multiply(sum2, inverse))
+                store(out, goal + 3 * LANES, multiply(sum3, inverse))
+                d += 4 * LANES
+            while d < head_size:
+                sum0 = splat(_ZERO)
+                for index in range(first_block, last_block):
+                    block = np.int64(get_int(block_tables, table + index)) * block_size * slot + head * head_size
+                    begin = index * block_size
+                    for offset in range(max(first - begin, 0), min(context - begin, block_size)):
+                        share = splat(get(scores, row + begin + offset))
+                        sum0 = multiply_add(share, load(kv_cache, values + block + d + offset * slot), sum0)
+                store(out, target + g * head_size + d, multiply(sum0, inverse))
+                d += LANES
 
 
 def paged_attention(
@@ -154,6 +178,7 @@ def paged_attention(
         np.float32(soft_cap),
         as_array(out),
         num_heads,
+        (0,) * (q.shape[2] // LANES),
     )
     parts = workers if pool is not None and work * num_heads * q.shape[2] * 2 >= PARALLEL_WORK else 1
     for start, stop in short:

@@ -35,7 +35,12 @@ class Decoder:
     """
 
     def __init__(
-        self, config: DecoderConfig, get: GetWeight, has: Callable[[str], bool], max_model_len: int, device: torch.device
+        self,
+        config: DecoderConfig,
+        get: GetWeight,
+        has: Callable[[str], bool],
+        max_model_len: int,
+        device: torch.device,
     ) -> None:
         self.config = config
         self.embedding = get("model.embed_tokens.weight")
