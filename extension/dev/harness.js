@@ -1,0 +1,140 @@
+// Plays a recorded trace to the views through the widget protocol, as a kernel would.
+// Query: view=dashboard,blocks  theme=dark|light  trace=out/trace.json  speed=steps per second  until=step  state=…
+/* global document, location, setTimeout, fetch, setInterval, performance, TextEncoder, URLSearchParams, window */
+
+const query = new URLSearchParams(location.search);
+document.body.dataset.jpThemeLight = String(query.get("theme") !== "dark");
+
+class Kernel {
+  constructor(trace, speed, until) {
+    this.trace = trace;
+    this.listeners = new Set();
+    this.speed = speed;
+    this.next = 0;
+    this.sent = 0;
+    this.seq = 0;
+    this.texts = trace.payload.texts;
+    this.paused = false;
+    this.credit = 0;
+    this.subscribed = false;
+    this.unacked = 0;
+    this.limits = { ...trace.payload.status };
+    const { records } = trace.payload;
+    this.next = until === null ? 0 : records.findIndex((r) => r.step >= until) + 1 || records.length;
+    let before = performance.now();
+    setInterval(() => {
+      const now = performance.now();
+      this.tick((now - before) / 1000);
+      before = now;
+    }, 50);
+  }
+
+  get mode() {
+    if (query.get("state") !== null) return query.get("state");
+    if (this.paused) return "paused";
+    return this.next < this.trace.payload.records.length ? "running" : "idle";
+  }
+
+  tick(seconds) {
+    if (this.mode === "running") {
+      this.credit += seconds * (this.speed ?? 400);
+      const n = Math.floor(this.credit);
+      this.credit -= n;
+      this.next = Math.min(this.trace.payload.records.length, this.next + n);
+    }
+    if (this.subscribed && this.sent < this.next && this.unacked < 30) this.frame(false);
+  }
+
+  frame(keyframe) {
+    const { payload } = this.trace;
+    const records = payload.records.slice(keyframe ? 0 : this.sent, this.next);
+    const last = payload.records[this.next - 1];
+    const message = {
+      ...(keyframe ? { snapshot: payload.snapshot } : {}),
+      records,
+      texts: this.texts,
+      status: {
+        ...this.limits,
+        state: this.mode,
+        speed: this.speed,
+        step: last?.step ?? -1,
+        time: (last?.time ?? 0) + 0.004,
+        message: query.get("message"),
+      },
+    };
+    this.texts = {};
+    this.sent = this.next;
+    this.unacked += 1;
+    const bytes = new TextEncoder().encode(JSON.stringify(message));
+    this.emit({ type: "frame", seq: ++this.seq, keyframe }, [new DataView(bytes.buffer)]);
+  }
+
+  emit(content, buffers = []) {
+    for (const listener of this.listeners) listener(content, buffers);
+  }
+
+  receive(message) {
+    if (message.type === "ack") this.unacked -= 1;
+    else if (message.type === "unsubscribe") this.subscribed = false;
+    else if (message.type === "subscribe") {
+      this.emit({ type: "hello", protocol: 1, engine: this.trace.engine });
+      this.subscribed = true;
+      this.frame(true);
+    } else if (message.type === "command") {
+      const { id, name, args } = message;
+      const fail = (kind, text) => this.emit({ type: "reply", id, ok: false, error: { kind, message: text } });
+      if (name === "submit") return fail("HarnessError", "A recorded trace takes no prompts.");
+      if (name === "configure" && args.max_num_seqs > 64) {
+        return fail("ConfigError", `max_num_seqs=${args.max_num_seqs} is more than this harness allows (64)`);
+      }
+      if (name === "pause") this.paused = true;
+      if (name === "resume") this.paused = false;
+      if (name === "set_speed") this.speed = args.steps_per_second;
+      if (name === "configure") Object.assign(this.limits, args);
+      if (name === "step") {
+        this.paused = true;
+        this.next = Math.min(this.trace.payload.records.length, this.next + args.n);
+      }
+      this.emit({ type: "reply", id, ok: true, result: null });
+      this.frame(false);
+    }
+  }
+}
+
+function modelFor(kernel, view, height) {
+  const values = { view, engine_id: kernel.trace.engine.engine_id, height };
+  const callbacks = new Map();
+  return {
+    get: (name) => values[name],
+    set: (name, value) => void (values[name] = value),
+    save_changes: () => undefined,
+    on(name, callback) {
+      callbacks.set(callback, name);
+      if (name === "msg:custom") kernel.listeners.add(callback);
+    },
+    off(name, callback) {
+      kernel.listeners.delete(callback);
+      callbacks.delete(callback);
+    },
+    send: (message) => void setTimeout(() => kernel.receive(message), 0),
+    fire(name) {
+      for (const [callback, registered] of callbacks) if (registered === name) callback();
+    },
+  };
+}
+
+const { default: widget } = await import("../../workbench/widgets/static/workbench.js");
+const trace = await (await fetch(query.get("trace") ?? "out/trace.json")).json();
+const number = (name) => (query.get(name) === null ? null : Number(query.get(name)));
+const kernel = new Kernel(trace, number("speed"), number("until"));
+if (query.get("paused") !== null) kernel.paused = true;
+const host = document.getElementById("views");
+window.harness = { kernel, models: [], cleanups: [] };
+for (const view of (query.get("view") ?? "dashboard").split(",")) {
+  const el = document.createElement("div");
+  el.style.marginBottom = "12px";
+  host.append(el);
+  const model = modelFor(kernel, view, number("height") ?? 0);
+  window.harness.models.push(model);
+  window.harness.cleanups.push(widget.render({ model, el }));
+}

@@ -1,0 +1,64 @@
+// Numbers as text, always with their unit. One place, so that a value reads the same in every view.
+
+const NNBSP = " ";
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+export function int(value: number): string {
+  return Number.isFinite(value) ? whole.format(value) : "–";
+}
+
+/** Seconds in the unit that keeps two or three digits: "85 µs", "3.1 ms", "1.24 s", "2 min 5 s". */
+export function seconds(value: number): string {
+  if (!Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size === 0) return `0${NNBSP}ms`;
+  if (size < 0.9995e-3) return `${(value * 1e6).toFixed(0)}${NNBSP}µs`;
+  if (size < 0.00995) return `${(value * 1e3).toFixed(2)}${NNBSP}ms`;
+  if (size < 0.0995) return `${(value * 1e3).toFixed(1)}${NNBSP}ms`;
+  if (size < 0.9995) return `${(value * 1e3).toFixed(0)}${NNBSP}ms`;
+  if (size < 99.5) return `${value.toFixed(2)}${NNBSP}s`;
+  const minutes = Math.floor(Math.round(size) / 60);
+  return `${value < 0 ? "-" : ""}${minutes}${NNBSP}min${NNBSP}${Math.round(size) % 60}${NNBSP}s`;
+}
+
+/** Milliseconds with a fixed number of places, for columns that must line up. */
+export function millis(value: number): string {
+  if (!Number.isFinite(value)) return "–";
+  const ms = value * 1e3;
+  return `${ms < 10 ? ms.toFixed(2) : ms < 100 ? ms.toFixed(1) : whole.format(ms)}${NNBSP}ms`;
+}
+
+export function mebibytes(bytes: number): string {
+  const mib = bytes / 2 ** 20;
+  return `${mib < 100 ? mib.toFixed(1) : whole.format(mib)}${NNBSP}MiB`;
+}
+
+export function percent(share: number): string {
+  if (!Number.isFinite(share)) return "–";
+  const value = share * 100;
+  return `${value > 0 && value < 10 ? value.toFixed(1) : value.toFixed(0)}${NNBSP}%`;
+}
+
+export function count(n: number, one: string, many = `${one}s`): string {
+  return `${int(n)} ${n === 1 ? one : many}`;
+}
+
+/** Parameters of a model: "4.6 M", "1.24 B". */
+export function compact(value: number): string {
+  if (value >= 1e9) return `${(value / 1e9).toFixed(value < 1e10 ? 2 : 1)}${NNBSP}B`;
+  if (value >= 1e6) return `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)}${NNBSP}M`;
+  if (value >= 1e3) return `${(value / 1e3).toFixed(0)}${NNBSP}k`;
+  return int(value);
+}
+
+export function rate(stepsPerSecond: number | null): string {
+  if (stepsPerSecond === null) return "full speed";
+  const text = stepsPerSecond < 10 ? stepsPerSecond.toFixed(1) : int(stepsPerSecond);
+  return `${text}${NNBSP}steps/s`;
+}
+
+/** Text of tokens with line breaks and runs of space made visible, cut to a length. */
+export function visible(text: string, limit = 400): string {
+  const shown = text.replace(/\n/g, "⏎").replace(/\t/g, "⇥");
+  return shown.length > limit ? `${shown.slice(0, limit - 1)}…` : shown;
+}

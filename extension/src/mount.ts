@@ -1,0 +1,89 @@
+// Puts one view, or the dashboard of all of them, into an element.
+
+import type { Session } from "./session.ts";
+import styles from "./theme.css";
+import { h, isTextInput } from "./ui/dom.ts";
+import { Stage } from "./ui/stage.ts";
+import { shownMode, toggleRunning } from "./views/controls.ts";
+import { isViewName, VIEW_NAMES, type ViewName, VIEWS } from "./views/index.ts";
+
+/** Show `view` ("dashboard" or a view's name) of a session; height in pixels, 0 for the view's own. */
+export function mount(session: Session, view: string, element: HTMLElement, height = 0): () => void {
+  const root = h("div", {
+    class: "iw",
+    tabindex: "-1",
+    "data-view": view,
+    "data-testid": `workbench-${view}`,
+    // Lab would take single keys as notebook commands (a: new cell above) while the focus is in here.
+    "data-lm-suppress-shortcuts": "true",
+  });
+  const style = h("style", {}, styles);
+  element.append(style, root);
+  const stage = new Stage(session, root);
+  const names: readonly ViewName[] = view === "dashboard" ? VIEW_NAMES : isViewName(view) ? [view] : [];
+  if (names.length === 0) root.append(h("p", { class: "iw-note", role: "alert" }, `There is no view “${view}”.`));
+  if (height > 0) root.style.setProperty("--iw-height", `${height}px`);
+  const grid = h("div", { class: "iw-grid" });
+  root.append(grid);
+  for (const name of names) {
+    const kind = VIEWS[name];
+    const body = h("div", { class: "iw-body" });
+    const panel = h("section", { class: `iw-panel iw-panel-${name}`, "aria-label": kind.title });
+    if (name !== "controls") {
+      panel.append(
+        h("header", { class: "iw-head" }, h("h3", {}, kind.title), h("span", { class: "iw-question" }, kind.question)),
+      );
+    }
+    panel.append(body);
+    grid.append(panel);
+    stage.add(body, kind.make);
+  }
+  const stopMode = session.onChange(() => showMode(root, session));
+  showMode(root, session);
+  const onKey = (event: KeyboardEvent): void => handleKey(event, session);
+  root.addEventListener("keydown", onKey);
+  return () => {
+    stopMode();
+    stage.destroy();
+    root.remove();
+    style.remove();
+  };
+}
+
+function showMode(root: HTMLElement, session: Session): void {
+  const mode = shownMode(session);
+  if (root.dataset["mode"] !== mode) root.dataset["mode"] = mode;
+}
+
+/** Keys work while the focus is inside the workbench and not in a field, so that the notebook's keys stay its own. */
+function handleKey(event: KeyboardEvent, session: Session): void {
+  if (isTextInput(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+  const fail = (): void => undefined;
+  switch (event.key) {
+    case " ":
+      // On a button, space presses that button.
+      if (event.target instanceof HTMLButtonElement || !session.commandable) return;
+      toggleRunning(session, (name, args) => void session.command(name, args).catch(fail));
+      break;
+    case ".":
+      stepForward(session);
+      break;
+    case ",":
+      session.moveCursor(-1);
+      break;
+    case "Escape":
+      if (session.selection.request !== null || session.selection.block !== null) session.select({});
+      else session.setCursor("live");
+      break;
+    default:
+      return;
+  }
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+/** In the past: one step nearer to now. At the newest step: let the engine make another. */
+function stepForward(session: Session): void {
+  if (session.cursor !== "live") session.moveCursor(1);
+  else if (session.commandable) void session.command("step", { n: 1 }).catch(() => undefined);
+}

@@ -1,0 +1,93 @@
+// Draws views when something changed and they can be seen, and not otherwise.
+
+import type { Session } from "../session.ts";
+import { followTheme, type Theme } from "./theme.ts";
+
+export interface View {
+  draw(): void;
+  destroy(): void;
+}
+
+export interface ViewContext {
+  readonly session: Session;
+  /** The colours now; ask again in each draw. */
+  theme(): Theme;
+  /** Ask for a draw in the next animation frame. */
+  invalidate(): void;
+}
+
+export type ViewFactory = (element: HTMLElement, context: ViewContext) => View;
+
+interface Entry {
+  readonly element: HTMLElement;
+  readonly view: View;
+  dirty: boolean;
+  visible: boolean;
+}
+
+export class Stage {
+  private readonly session: Session;
+  private readonly entries: Entry[] = [];
+  private readonly stops: (() => void)[] = [];
+  private readonly observer: IntersectionObserver;
+  private theme!: Theme;
+  private frame = 0;
+
+  constructor(session: Session, root: HTMLElement) {
+    this.session = session;
+    this.observer = new IntersectionObserver((changes) => {
+      for (const change of changes) {
+        const entry = this.entries.find((e) => e.element === change.target);
+        if (entry !== undefined) entry.visible = change.isIntersecting;
+      }
+      this.request();
+    });
+    this.stops.push(
+      followTheme(root, (theme) => {
+        this.theme = theme;
+        this.invalidateAll();
+      }),
+      session.onChange(() => this.invalidateAll()),
+    );
+  }
+
+  add(element: HTMLElement, factory: ViewFactory): void {
+    const context: ViewContext = {
+      session: this.session,
+      theme: () => this.theme,
+      invalidate: () => {
+        entry.dirty = true;
+        this.request();
+      },
+    };
+    // The view may ask for a draw while it is being made, before it can be put into its entry.
+    const entry = { element, dirty: true, visible: false } as Entry;
+    (entry as { view: View }).view = factory(element, context);
+    this.entries.push(entry);
+    this.observer.observe(element);
+  }
+
+  destroy(): void {
+    cancelAnimationFrame(this.frame);
+    this.observer.disconnect();
+    for (const stop of this.stops) stop();
+    for (const { view } of this.entries) view.destroy();
+  }
+
+  private invalidateAll(): void {
+    for (const entry of this.entries) entry.dirty = true;
+    this.request();
+  }
+
+  private request(): void {
+    if (this.frame !== 0 || !this.entries.some((e) => e.dirty && e.visible)) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      for (const entry of this.entries) {
+        if (!entry.dirty || !entry.visible) continue;
+        entry.dirty = false;
+        entry.view.draw();
+      }
+    });
+  }
+}

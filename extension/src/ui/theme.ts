@@ -1,0 +1,172 @@
+// Colours for canvases: the fixed palettes, and the surface colours as the style sheet resolves them.
+
+import type { Reason } from "../generated.ts";
+
+export type Rgb = readonly [number, number, number];
+
+// Ten hues in the spirit of Okabe and Ito, neighbours far apart in hue and in lightness; one set per background.
+const REQUESTS_DARK = [
+  "#56b4e9",
+  "#e69f00",
+  "#1fbf87",
+  "#e38fc4",
+  "#f0e05a",
+  "#f2724a",
+  "#6f8dff",
+  "#a5dcd2",
+  "#c79a68",
+  "#b08cff",
+];
+const REQUESTS_LIGHT = [
+  "#2b93d1",
+  "#d98a00",
+  "#00936a",
+  "#c2578f",
+  "#ad9a00",
+  "#d2501a",
+  "#3a5bd9",
+  "#3f9f93",
+  "#8a6237",
+  "#7b4fd6",
+];
+
+const REASONS_DARK: Record<Reason, string> = {
+  no_blocks: "#ff7a59",
+  token_budget: "#e8b931",
+  no_chunking: "#c9a14a",
+  max_num_seqs: "#b08cff",
+  behind: "#8b95a5",
+  sibling: "#56b4e9",
+  after_preemption: "#e38fc4",
+  paused: "#6b7482",
+  admitted: "#56b4e9",
+  resumed: "#56b4e9",
+  chunk: "#56b4e9",
+  decode: "#1fbf87",
+};
+const REASONS_LIGHT: Record<Reason, string> = {
+  no_blocks: "#c8401a",
+  token_budget: "#a87b00",
+  no_chunking: "#8a6a1e",
+  max_num_seqs: "#7b4fd6",
+  behind: "#7b8594",
+  sibling: "#2b7fbd",
+  after_preemption: "#b5497f",
+  paused: "#98a1ae",
+  admitted: "#2b7fbd",
+  resumed: "#2b7fbd",
+  chunk: "#2b7fbd",
+  decode: "#00936a",
+};
+
+const SURFACES = ["bg", "panel", "raised", "line", "line2", "fg", "fg2", "fg3", "accent", "danger", "warn", "good"] as const;
+type Surface = (typeof SURFACES)[number];
+
+/** The colours in force. A new object after each change of theme. */
+export interface Theme extends Record<Surface, string> {
+  readonly dark: boolean;
+  readonly prefill: string;
+  readonly decode: string;
+  readonly used: string;
+  readonly cached: string;
+  readonly free: string;
+  readonly phases: Readonly<Record<"schedule" | "prepare" | "forward" | "sample" | "update", string>>;
+  readonly font: string;
+  readonly mono: string;
+  request(index: number): string;
+  reason(reason: Reason): string;
+}
+
+function prefersDark(): boolean {
+  const { dataset, classList } = document.body;
+  if (dataset["jpThemeLight"] !== undefined) return dataset["jpThemeLight"] === "false";
+  if (classList.contains("vscode-dark") || classList.contains("vscode-high-contrast")) return true;
+  if (classList.contains("vscode-light")) return false;
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/** Keep `root` in the page's theme; `changed` is told the colours, at once and after each change. */
+export function followTheme(root: HTMLElement, changed: (theme: Theme) => void): () => void {
+  const apply = (): void => {
+    root.dataset["theme"] = prefersDark() ? "dark" : "light";
+    changed(readTheme(root));
+  };
+  const observer = new MutationObserver(apply);
+  observer.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+  const query = matchMedia("(prefers-color-scheme: dark)");
+  query.addEventListener("change", apply);
+  apply();
+  return () => {
+    observer.disconnect();
+    query.removeEventListener("change", apply);
+  };
+}
+
+function readTheme(root: HTMLElement): Theme {
+  const dark = root.dataset["theme"] === "dark";
+  const probe = document.createElement("span");
+  root.append(probe);
+  const resolved = {} as Record<Surface, string>;
+  for (const name of SURFACES) {
+    // A custom property is not resolved when read; a real property made from it is.
+    probe.style.color = `var(--iw-${name})`;
+    resolved[name] = getComputedStyle(probe).color;
+  }
+  probe.style.fontFamily = "var(--iw-font)";
+  const font = getComputedStyle(probe).fontFamily;
+  probe.style.fontFamily = "var(--iw-mono)";
+  const mono = getComputedStyle(probe).fontFamily;
+  probe.remove();
+  const requests = dark ? REQUESTS_DARK : REQUESTS_LIGHT;
+  const reasons = dark ? REASONS_DARK : REASONS_LIGHT;
+  return {
+    ...resolved,
+    dark,
+    font,
+    mono,
+    prefill: dark ? "#7aa7ff" : "#5b82e0",
+    decode: dark ? "#1fbf87" : "#00936a",
+    used: dark ? "#7aa7ff" : "#4a74d8",
+    cached: dark ? "#3f5688" : "#b3c4ee",
+    free: dark ? "#23272e" : "#eceff4",
+    phases: dark
+      ? { schedule: "#e69f00", prepare: "#b08cff", forward: "#4f8ff0", sample: "#1fbf87", update: "#e38fc4" }
+      : { schedule: "#d98a00", prepare: "#7b4fd6", forward: "#3a78d9", sample: "#00936a", update: "#c2578f" },
+    request: (index) => requests[((index % requests.length) + requests.length) % requests.length]!,
+    reason: (reason) => reasons[reason],
+  };
+}
+
+const parsed = new Map<string, Rgb>();
+
+/** A CSS colour as bytes, by way of the canvas, which understands every notation. */
+export function rgb(colour: string): Rgb {
+  const known = parsed.get(colour);
+  if (known !== undefined) return known;
+  const context = new OffscreenCanvas(1, 1).getContext("2d")!;
+  context.fillStyle = colour;
+  context.fillRect(0, 0, 1, 1);
+  const [r, g, b] = context.getImageData(0, 0, 1, 1).data;
+  const value: Rgb = [r!, g!, b!];
+  parsed.set(colour, value);
+  return value;
+}
+
+/** `share` of a over b. */
+export function mix(a: Rgb, b: Rgb, share: number): Rgb {
+  return [
+    Math.round(a[0] * share + b[0] * (1 - share)),
+    Math.round(a[1] * share + b[1] * (1 - share)),
+    Math.round(a[2] * share + b[2] * (1 - share)),
+  ];
+}
+
+export function css(colour: Rgb, alpha = 1): string {
+  return alpha === 1 ? `rgb(${colour.join(" ")})` : `rgb(${colour.join(" ")} / ${alpha})`;
+}
+
+/** Black or white, whichever can be read on the colour. */
+export function inkOn(colour: Rgb): string {
+  const luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2];
+  return luminance > 140 ? "#10141a" : "#ffffff";
+}

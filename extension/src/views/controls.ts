@@ -1,0 +1,313 @@
+// Controls: run, pause and step the engine, move in time, turn its knobs.
+
+import { int, percent, rate } from "../format.ts";
+import type { EngineMode, CommandArgs, CommandName } from "../protocol.ts";
+import type { Session } from "../session.ts";
+import type { TraceEvent } from "../trace_types.ts";
+import { h, setAttribute, setText } from "../ui/dom.ts";
+import type { View, ViewContext } from "../ui/stage.ts";
+import { positionOf, SLIDER_MAX, speedAt } from "./speed.ts";
+import { scrubberView } from "./scrubber.ts";
+
+const EVENT_NAMES: Record<TraceEvent["kind"], string> = {
+  arrival: "arrival",
+  admitted: "admission",
+  preempted: "preemption",
+  finished: "end of a request",
+  evicted: "eviction",
+  copied: "copy-on-write",
+  changed: "changed setting",
+};
+
+export function controlsView(element: HTMLElement, context: ViewContext): View {
+  return new ControlsView(element, context);
+}
+
+class ControlsView implements View {
+  private readonly session: Session;
+  private readonly scrubber: View;
+  private readonly pill = h("span", { class: "iw-pill", role: "status", "data-testid": "state" });
+  private readonly engine = h("span", { class: "iw-engine" });
+  private readonly toggle: HTMLButtonElement;
+  private readonly step: HTMLButtonElement;
+  private readonly stepCount: HTMLInputElement;
+  private readonly speed: HTMLInputElement;
+  private readonly speedText = h("output", { class: "iw-speed-text" });
+  private readonly live: HTMLButtonElement;
+  private readonly position = h("output", { class: "iw-position", "data-testid": "position" });
+  private readonly stats: Record<"rate" | "kv" | "running" | "waiting", HTMLElement>;
+  private readonly knobs: Record<"max_num_seqs" | "max_num_batched_tokens", HTMLInputElement>;
+  private readonly apply: HTMLButtonElement;
+  private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "notice" });
+  private readonly commandables: (HTMLButtonElement | HTMLInputElement)[];
+  private failure = "";
+  private speedTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(element: HTMLElement, context: ViewContext) {
+    this.session = context.session;
+    const { session } = this;
+    this.toggle = button("", "Pause (space)", "pause", () => toggleRunning(session, this.run));
+    this.toggle.classList.add("iw-primary");
+    this.step = button("▸ Step", "Run this many steps and pause (.)", "step", () => this.doStep());
+    this.stepCount = numberField("Steps to run", 1, 10_000, "step-count");
+    this.stepCount.value = "1";
+    this.speed = h("input", {
+      type: "range",
+      min: 0,
+      max: SLIDER_MAX,
+      step: 1,
+      "aria-label": "Speed",
+      title: "Slow motion: how many steps a second the engine may take",
+      "data-testid": "speed",
+    });
+    this.speed.addEventListener("input", () => this.doSpeed());
+    this.live = button("Live", "Follow the engine", "live", () => session.setCursor("live"));
+    this.stats = { rate: h("b"), kv: h("b"), running: h("b"), waiting: h("b") };
+    this.knobs = {
+      max_num_seqs: numberField("max_num_seqs: most requests in a batch", 1, 4096, "max-num-seqs"),
+      max_num_batched_tokens: numberField("max_num_batched_tokens: token budget of a step", 1, 1_048_576, "token-budget"),
+    };
+    for (const field of Object.values(this.knobs)) {
+      field.addEventListener("input", () => this.markChanged());
+      field.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") this.doConfigure();
+      });
+    }
+    this.apply = button("Apply", "Use these limits from the next step on", "apply", () => this.doConfigure());
+    const scrub = h("div", { class: "iw-scrub" });
+    this.scrubber = scrubberView(scrub, context);
+    const stat = (name: keyof typeof this.stats, unit: string, title: string): HTMLElement =>
+      h("span", { class: "iw-stat", title, "data-testid": `stat-${name}` }, this.stats[name], unit);
+    const jump = (text: string, by: 1 | -1, id: string): HTMLButtonElement =>
+      button(text, `${by < 0 ? "Previous" : "Next"} event: arrival, admission, preemption, eviction, end`, id, () => {
+        const from = session.cursor === "live" ? (session.store.lastStep ?? 0) + 1 : session.cursor;
+        const event = session.store.nextEvent(from, by);
+        if (event === null) return void (this.failure = by > 0 ? "No later event." : "No earlier event.");
+        this.failure = "";
+        session.setCursor(event.step);
+      });
+    element.append(
+      h(
+        "div",
+        { class: "iw-controls", "data-testid": "controls" },
+        h(
+          "div",
+          { class: "iw-row" },
+          this.pill,
+          this.engine,
+          h(
+            "span",
+            { class: "iw-group" },
+            this.toggle,
+            h("span", { class: "iw-joined" }, this.step, this.stepCount),
+          ),
+          h("label", { class: "iw-group iw-speed" }, h("span", { class: "iw-dim" }, "Speed"), this.speed, this.speedText),
+          h(
+            "span",
+            { class: "iw-stats" },
+            stat("rate", "tok/s", "Tokens sampled per second"),
+            stat("kv", "KV used", "Share of the KV blocks that requests hold"),
+            stat("running", "running", "Requests in the batch"),
+            stat("waiting", "waiting", "Requests in the queue"),
+          ),
+        ),
+        h(
+          "div",
+          { class: "iw-row" },
+          h("span", { class: "iw-group" }, this.live, this.position),
+          h(
+            "span",
+            { class: "iw-joined" },
+            button("‹", "One step back in time (,)", "step-back", () => session.moveCursor(-1)),
+            button("›", "One step forward in time", "step-forward", () => session.moveCursor(1)),
+          ),
+          h("span", { class: "iw-joined" }, jump("◂ event", -1, "previous-event"), jump("event ▸", 1, "next-event")),
+          scrub,
+          h(
+            "span",
+            { class: "iw-group iw-knobs" },
+            h("label", {}, h("span", { class: "iw-dim" }, "Seqs"), this.knobs.max_num_seqs),
+            h("label", {}, h("span", { class: "iw-dim" }, "Budget"), this.knobs.max_num_batched_tokens),
+            this.apply,
+          ),
+        ),
+        this.note,
+      ),
+    );
+    this.commandables = [this.toggle, this.step, this.stepCount, this.speed, ...Object.values(this.knobs)];
+  }
+
+  draw(): void {
+    const { session } = this;
+    const { store, cursor, commandable } = session;
+    const status = store.status;
+    const mode = shownMode(session);
+    setText(this.pill, MODE_NAMES[mode]);
+    setAttribute(this.pill, "data-mode", mode);
+    const { info } = store;
+    setText(this.engine, info === null ? "" : `${info.model} · ${info.device} · ${info.dtype}`);
+    this.engine.title =
+      info === null ? "" : Object.entries(info.settings).map(([k, [a, b]]) => `${k}: ${b} (asked: ${a})`).join("\n");
+    for (const control of this.commandables) control.disabled = !commandable;
+    const paused = status?.state === "paused";
+    setText(this.toggle, paused ? "▶ Resume" : "▮▮ Pause");
+    this.toggle.title = paused ? "Go on (space)" : "Pause before the next step (space)";
+    setAttribute(this.toggle, "data-testid", paused ? "resume" : "pause");
+    if (document.activeElement !== this.speed) this.speed.value = String(positionOf(status?.speed ?? null));
+    setText(this.speedText, rate(speedAt(Number(this.speed.value))));
+    setAttribute(this.live, "aria-pressed", String(cursor === "live"));
+    const at = cursor === "live" ? (store.head?.step ?? status?.step ?? -1) : cursor;
+    const happened = cursor === "live" ? [] : store.events.filter((e) => e.step === cursor);
+    setText(this.position, at < 0 ? "no steps yet" : `step ${int(at)}`);
+    this.position.title = happened.map((e) => EVENT_NAMES[e.kind]).join(", ");
+    this.position.classList.toggle("iw-past", cursor !== "live");
+    this.drawStats();
+    this.drawKnobs();
+    setText(this.note, session.problem ?? (this.failure || modeNote(session, mode)));
+    this.note.dataset["kind"] = session.problem !== null || this.failure !== "" || mode === "error" ? "bad" : "";
+    this.scrubber.draw();
+  }
+
+  destroy(): void {
+    clearTimeout(this.speedTimer);
+    this.scrubber.destroy();
+  }
+
+  private drawStats(): void {
+    const { store, cursor } = this.session;
+    const state = store.stateAt(cursor);
+    const idle = cursor === "live" && store.status?.state !== "running";
+    setText(this.stats.rate, idle ? "0" : int(store.tokensPerSecond(cursor)));
+    setText(this.stats.kv, state === null ? "–" : percent(state.numUsed / state.numBlocks));
+    setText(this.stats.running, state === null ? "–" : int(state.running.length));
+    setText(this.stats.waiting, state === null ? "–" : int(state.waiting.length));
+  }
+
+  private drawKnobs(): void {
+    const status = this.session.store.status;
+    for (const name of ["max_num_seqs", "max_num_batched_tokens"] as const) {
+      const field = this.knobs[name];
+      if (status !== null && document.activeElement !== field && field.dataset["changed"] === undefined) {
+        field.value = String(status[name]);
+      }
+    }
+    this.markChanged();
+  }
+
+  private markChanged(): void {
+    const status = this.session.store.status;
+    let any = false;
+    for (const name of ["max_num_seqs", "max_num_batched_tokens"] as const) {
+      const field = this.knobs[name];
+      const changed = status !== null && field.value !== "" && Number(field.value) !== status[name];
+      if (changed) field.dataset["changed"] = "";
+      else delete field.dataset["changed"];
+      any ||= changed;
+    }
+    this.apply.disabled = !any || !this.session.commandable;
+  }
+
+  private readonly run = <N extends CommandName>(name: N, args: CommandArgs[N]): void => {
+    this.session.command(name, args).then(
+      () => this.fail(""),
+      (error: Error) => this.fail(error.message),
+    );
+  };
+
+  private fail(message: string): void {
+    this.failure = message;
+    this.draw();
+  }
+
+  private doStep(): void {
+    const n = Math.max(1, Math.floor(Number(this.stepCount.value) || 1));
+    this.session.setCursor("live");
+    this.run("step", { n });
+  }
+
+  private doSpeed(): void {
+    setText(this.speedText, rate(speedAt(Number(this.speed.value))));
+    // A dragged slider fires for every pixel; the engine needs to hear where it ends up.
+    clearTimeout(this.speedTimer);
+    this.speedTimer = setTimeout(() => {
+      this.run("set_speed", { steps_per_second: speedAt(Number(this.speed.value)) });
+    }, 120);
+  }
+
+  private doConfigure(): void {
+    const args: CommandArgs["configure"] = {};
+    for (const name of ["max_num_seqs", "max_num_batched_tokens"] as const) {
+      const field = this.knobs[name];
+      if (field.dataset["changed"] !== undefined) args[name] = Number(field.value);
+    }
+    if (Object.keys(args).length > 0) this.run("configure", args);
+  }
+}
+
+type ShownMode = EngineMode | "connecting" | "lost" | "saved";
+
+const MODE_NAMES: Record<ShownMode, string> = {
+  running: "running",
+  idle: "idle",
+  paused: "paused",
+  closed: "shut down",
+  error: "failed",
+  connecting: "connecting",
+  lost: "disconnected",
+  saved: "saved trace",
+};
+
+export function shownMode(session: Session): ShownMode {
+  if (session.connection === "lost") return "lost";
+  if (session.connection === "connecting") return "connecting";
+  if (!session.interactive) return "saved";
+  return session.store.status?.state ?? "connecting";
+}
+
+function modeNote(session: Session, mode: ShownMode): string {
+  switch (mode) {
+    case "lost":
+      return "The kernel is gone or restarting. What was recorded stays here; run the cell again for a new engine.";
+    case "closed":
+      return "This engine was shut down. Its trace stays here to look at.";
+    case "connecting":
+      return "Connecting to the engine…";
+    case "saved":
+      return "";
+    default: {
+      const dropped = session.store.status?.dropped_steps ?? 0;
+      const older = dropped > 0 && session.cursor !== "live" ? `${int(dropped)} older steps are no longer recorded.` : "";
+      return session.store.status?.message ?? older;
+    }
+  }
+}
+
+export function toggleRunning(
+  session: Session,
+  run: <N extends CommandName>(name: N, args: CommandArgs[N]) => void,
+): void {
+  if (session.store.status?.state === "paused") {
+    session.setCursor("live");
+    run("resume", {});
+  } else {
+    run("pause", {});
+  }
+}
+
+function button(text: string, title: string, id: string, click: () => void): HTMLButtonElement {
+  return h("button", { type: "button", class: "iw-button", title, "data-testid": id, onclick: click }, text);
+}
+
+function numberField(label: string, min: number, max: number, id: string): HTMLInputElement {
+  return h("input", {
+    type: "number",
+    class: "iw-field",
+    min,
+    max,
+    step: 1,
+    inputmode: "numeric",
+    title: label,
+    "aria-label": label,
+    "data-testid": id,
+  });
+}

@@ -1,0 +1,42 @@
+// Every view by name, and the panels that the dashboard is made of.
+
+import type { ViewFactory } from "../ui/stage.ts";
+import { blocksView } from "./blocks.ts";
+import { controlsView } from "./controls.ts";
+import { latencyView } from "./latency.ts";
+import { memoryView } from "./memory.ts";
+import { playgroundView } from "./playground.ts";
+import { requestsView } from "./requests.ts";
+import { timelineView } from "./timeline.ts";
+
+export const VIEW_NAMES = [
+  "controls",
+  "playground",
+  "blocks",
+  "timeline",
+  "requests",
+  "memory",
+  "latency",
+] as const;
+
+export type ViewName = (typeof VIEW_NAMES)[number];
+
+export interface ViewKind {
+  readonly title: string;
+  readonly question: string;
+  readonly make: ViewFactory;
+}
+
+export const VIEWS: Record<ViewName, ViewKind> = {
+  controls: { title: "Controls", question: "", make: controlsView },
+  playground: { title: "Playground", question: "What does it say?", make: playgroundView },
+  blocks: { title: "KV blocks", question: "Whose memory, what is shared, what goes next?", make: blocksView },
+  timeline: { title: "Timeline", question: "What ran together, and who waited for what?", make: timelineView },
+  requests: { title: "Requests", question: "Why is this one waiting, preempted or slow?", make: requestsView },
+  memory: { title: "Memory", question: "Who holds the bytes?", make: memoryView },
+  latency: { title: "Latency", question: "How long to a token?", make: latencyView },
+};
+
+export function isViewName(name: string): name is ViewName {
+  return (VIEW_NAMES as readonly string[]).includes(name);
+}

@@ -1,0 +1,78 @@
+// Memory: who holds the bytes?
+
+import { compact, int, mebibytes, percent } from "../format.ts";
+import type { MemoryKind } from "../protocol.ts";
+import { h, setText } from "../ui/dom.ts";
+import type { View, ViewContext } from "../ui/stage.ts";
+import type { Theme } from "../ui/theme.ts";
+import { ledger } from "./memory_rows.ts";
+
+export function memoryView(element: HTMLElement, context: ViewContext): View {
+  const bar = h("div", { class: "iw-bar", role: "img" });
+  const list = h("table", { class: "iw-ledger" });
+  const total = h("div", { class: "iw-total" });
+  const facts = h("div", { class: "iw-facts" });
+  const empty = h("div", { class: "iw-empty" }, "The engine has not reported its memory yet.");
+  element.append(h("div", { class: "iw-memory", "data-testid": "memory" }, total, bar, list, facts), empty);
+
+  return {
+    draw() {
+      const { session } = context;
+      const theme = context.theme();
+      const { rows, total: bytes } = ledger(session.store, session.cursor);
+      empty.hidden = rows.length > 0;
+      while (bar.children.length < rows.length) {
+        bar.append(h("i"));
+        list.append(h("tr", {}, h("td"), h("td", { class: "iw-num" }), h("td", { class: "iw-num iw-dim" })));
+      }
+      while (bar.children.length > rows.length) {
+        bar.lastElementChild!.remove();
+        list.lastElementChild!.remove();
+      }
+      rows.forEach((row, i) => {
+        const colour = memoryColour(theme, row.kind);
+        const piece = bar.children[i] as HTMLElement;
+        piece.style.flexGrow = String(row.bytes / Math.max(1, bytes));
+        piece.style.background = colour;
+        piece.title = `${row.name}: ${mebibytes(row.bytes)}`;
+        const [name, size, share] = list.rows[i]!.cells;
+        if (name!.firstElementChild === null) name!.append(h("span", { class: "iw-chip" }), h("span"));
+        (name!.firstElementChild as HTMLElement).style.setProperty("--chip", colour);
+        setText(name!.lastElementChild!, row.name);
+        setText(size!, mebibytes(row.bytes));
+        setText(share!, percent(row.bytes / Math.max(1, bytes)));
+      });
+      bar.setAttribute("aria-label", rows.map((row) => `${row.name} ${mebibytes(row.bytes)}`).join(", "));
+      setText(total, rows.length === 0 ? "" : `${mebibytes(bytes)} in all`);
+      const { info } = session.store;
+      if (info !== null) {
+        setText(
+          facts,
+          `${int(info.num_blocks)} blocks of ${int(info.block_size)} tokens, ` +
+            `${(info.kv_bytes_per_block / 1024).toFixed(1)} KiB each · ` +
+            `${compact(info.num_parameters)} parameters, ${info.dtype}`,
+        );
+      }
+    },
+    destroy() {
+      // Plain elements: they go with their parent.
+    },
+  };
+}
+
+function memoryColour(theme: Theme, kind: MemoryKind): string {
+  switch (kind) {
+    case "weights":
+      return theme.request(1);
+    case "kv_used":
+      return theme.used;
+    case "kv_cached":
+      return theme.cached;
+    case "kv_free":
+      return theme.free;
+    case "workspace":
+      return theme.request(3);
+    case "other":
+      return theme.fg3;
+  }
+}

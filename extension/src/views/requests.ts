@@ -1,0 +1,166 @@
+// Requests: why is this one waiting, preempted or slow?
+
+import { count, int, millis, seconds } from "../format.ts";
+import { h, setAttribute, setText } from "../ui/dom.ts";
+import type { View, ViewContext } from "../ui/stage.ts";
+import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
+
+/** Rows shown at most; the others are counted below the table. */
+const MAX_ROWS = 120;
+/** Shortest time between two draws while live, in ms: text that changes faster cannot be read. */
+const DRAW_EVERY = 120;
+
+interface Column {
+  readonly key: SortKey | null;
+  readonly title: string;
+  readonly hint: string;
+  readonly numeric: boolean;
+  text(row: RequestRow): string;
+}
+
+const COLUMNS: readonly Column[] = [
+  { key: "id", title: "Request", hint: "Sort by arrival", numeric: false, text: (r) => r.info.id },
+  { key: "state", title: "State", hint: "Sort by state", numeric: false, text: (r) => r.state },
+  { key: null, title: "Why", hint: "The reason of the last decision", numeric: false, text: (r) => r.reason },
+  { key: "prompt", title: "In", hint: "Prompt tokens", numeric: true, text: (r) => int(r.promptTokens) },
+  { key: "output", title: "Out", hint: "Output tokens", numeric: true, text: (r) => int(r.outputTokens) },
+  { key: "waited", title: "Waited", hint: "Time in the queue", numeric: true, text: (r) => seconds(r.waited) },
+  { key: "ttft", title: "TTFT", hint: "Time to first token, from arrival", numeric: true, text: (r) => seconds(r.ttft) },
+  { key: "itl", title: "ITL", hint: "Mean time between tokens", numeric: true, text: (r) => millis(r.itl) },
+  {
+    key: "preemptions",
+    title: "Pre.",
+    hint: "Times preempted",
+    numeric: true,
+    text: (r) => (r.preemptions === 0 ? "–" : `${int(r.preemptions)}×`),
+  },
+  {
+    key: "blocks",
+    title: "Blocks",
+    hint: "KV blocks held",
+    numeric: true,
+    text: (r) => (r.blocks === 0 ? "–" : int(r.blocks)),
+  },
+];
+
+export function requestsView(element: HTMLElement, context: ViewContext): View {
+  return new RequestsView(element, context);
+}
+
+class RequestsView implements View {
+  private readonly context: ViewContext;
+  private readonly body = h("tbody");
+  private readonly heads: HTMLTableCellElement[];
+  private readonly empty = h("div", { class: "iw-empty" });
+  private readonly more = h("div", { class: "iw-more" });
+  private readonly table: HTMLTableElement;
+  private readonly rows = new Map<string, HTMLTableRowElement>();
+  private sort: SortKey = "id";
+  private descending = true;
+  private drawn = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(element: HTMLElement, context: ViewContext) {
+    this.context = context;
+    this.heads = COLUMNS.map((column) => {
+      const head = h("th", { class: column.numeric ? "iw-num" : "", scope: "col", title: column.hint });
+      const { key } = column;
+      if (key === null) head.append(column.title);
+      else head.append(h("button", { type: "button", onclick: () => this.sortBy(key) }, column.title));
+      return head;
+    });
+    this.table = h("table", { class: "iw-table" }, h("thead", {}, h("tr", {}, ...this.heads)), this.body);
+    element.append(
+      h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more),
+      this.empty,
+    );
+    element.addEventListener("pointerleave", () => context.session.hover(null));
+  }
+
+  draw(): void {
+    const { session } = this.context;
+    const wait = DRAW_EVERY - (performance.now() - this.drawn);
+    if (session.cursor === "live" && wait > 0 && session.store.status?.state === "running") {
+      this.timer ??= setTimeout(() => {
+        this.timer = undefined;
+        this.context.invalidate();
+      }, wait);
+      return;
+    }
+    this.drawn = performance.now();
+    const all = requestRows(session.store, session.cursor);
+    const shown = sortRows(all, this.sort, this.descending).slice(0, MAX_ROWS);
+    this.empty.hidden = all.length > 0;
+    this.table.hidden = all.length === 0;
+    if (all.length === 0) setText(this.empty, "No requests yet. Type a prompt, or run llm.generate(…) in a cell.");
+    setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
+    this.update(shown);
+    COLUMNS.forEach((column, i) => {
+      const direction = column.key !== this.sort ? "none" : this.descending ? "descending" : "ascending";
+      setAttribute(this.heads[i]!, "aria-sort", direction);
+    });
+  }
+
+  destroy(): void {
+    clearTimeout(this.timer);
+  }
+
+  private update(shown: readonly RequestRow[]): void {
+    const { selection, hovered } = this.context.session;
+    const theme = this.context.theme();
+    const keep = new Set(shown.map((row) => row.info.id));
+    for (const [id, element] of this.rows) {
+      if (keep.has(id)) continue;
+      element.remove();
+      this.rows.delete(id);
+    }
+    shown.forEach((row, i) => {
+      const element = this.rows.get(row.info.id) ?? this.make(row);
+      if (this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
+      const selected = selection.request === row.info.id;
+      setAttribute(element, "aria-selected", String(selected));
+      setAttribute(element, "data-state", row.state);
+      element.classList.toggle("iw-hovered", hovered === row.info.id);
+      element.style.setProperty("--chip", theme.request(row.info.colour));
+      COLUMNS.forEach((column, c) => {
+        const cell = element.children[c]!;
+        const target = c <= 1 ? cell.lastElementChild! : cell;
+        setText(target, column.text(row));
+        if (c === 2) setAttribute(cell, "title", column.text(row));
+      });
+    });
+  }
+
+  private make(row: RequestRow): HTMLTableRowElement {
+    const { id, label } = row.info;
+    const { session } = this.context;
+    const toggle = (): void => session.select(session.selection.request === id ? {} : { request: id });
+    const element = h(
+      "tr",
+      {
+        tabindex: "0",
+        "data-testid": `request-${id}`,
+        onclick: toggle,
+        onpointerenter: () => session.hover(id),
+        onkeydown: (event: KeyboardEvent) => {
+          if (event.key !== "Enter") return;
+          toggle();
+          event.preventDefault();
+        },
+      },
+      ...COLUMNS.map((column) => h("td", { class: column.numeric ? "iw-num" : "" })),
+    );
+    element.children[0]!.append(h("span", { class: "iw-chip" }), h("b"));
+    element.children[0]!.setAttribute("title", label);
+    element.children[1]!.append(h("span", { class: "iw-state" }));
+    element.children[2]!.classList.add("iw-why");
+    this.rows.set(id, element);
+    return element;
+  }
+
+  private sortBy(key: SortKey): void {
+    this.descending = this.sort === key ? !this.descending : true;
+    this.sort = key;
+    this.context.invalidate();
+  }
+}

@@ -1,0 +1,135 @@
+// A request's output as text, token by token: shaded, hoverable, each a way to its step.
+
+import { int, percent, seconds, visible } from "../format.ts";
+import type { Session } from "../session.ts";
+import type { RequestInfo, Token } from "../trace_types.ts";
+import { h } from "../ui/dom.ts";
+import type { CardLine, HoverCard } from "../ui/hover_card.ts";
+import { css, rgb, type Theme } from "../ui/theme.ts";
+
+export type Shading = "none" | "latency" | "probability";
+
+/** Seconds since the token before; null for the first one and where that is not known. */
+export function gap(request: RequestInfo, index: number): number | null {
+  const before = request.tokens[index - 1];
+  const token = request.tokens[index];
+  if (before === undefined || token === undefined || before.step < 0) return null;
+  return token.time - before.time;
+}
+
+/** How strongly a token is shaded, 0 to 1: unlikely and slow ones stand out. */
+export function shade(request: RequestInfo, index: number, shading: Shading, typicalGap: number): number {
+  const token = request.tokens[index]!;
+  if (shading === "probability") return token.logprob === null ? 0 : 1 - Math.exp(token.logprob);
+  if (shading === "latency") {
+    const seconds = gap(request, index);
+    if (seconds === null || typicalGap <= 0) return 0;
+    // 1× the typical gap is unmarked, 8× and more is full.
+    return Math.max(0, Math.min(1, Math.log2(Math.max(1e-9, seconds / typicalGap)) / 3));
+  }
+  return 0;
+}
+
+export class TokenText {
+  readonly element = h("div", { class: "iw-tokens", role: "log", "aria-live": "off" });
+  private readonly session: Session;
+  private request: RequestInfo | null = null;
+  private shading: Shading = "none";
+  private dark = false;
+  private shownCursor: number | "live" = "live";
+  private shownSelection = -1;
+
+  constructor(session: Session, card: HoverCard) {
+    this.session = session;
+    this.element.addEventListener("pointermove", (event) => {
+      const index = this.indexOf(event.target);
+      if (index === null || this.request === null) card.hide();
+      else card.show(event, this.describe(this.request, index));
+    });
+    this.element.addEventListener("pointerleave", () => card.hide());
+    this.element.addEventListener("click", (event) => {
+      const index = this.indexOf(event.target);
+      const token = index === null ? undefined : this.request?.tokens[index];
+      if (token === undefined) return;
+      session.select({ request: this.request!.id, token: index });
+      if (token.step >= 0) session.setCursor(token.step);
+    });
+  }
+
+  draw(request: RequestInfo | null, shading: Shading, theme: Theme): void {
+    if (request !== this.request || shading !== this.shading || theme.dark !== this.dark) {
+      this.element.replaceChildren();
+      this.request = request;
+      this.shading = shading;
+      this.dark = theme.dark;
+      this.shownCursor = "live";
+      this.shownSelection = -1;
+    }
+    if (request === null) return;
+    const { element } = this;
+    const bottom = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
+    const fresh = element.childNodes.length;
+    if (fresh < request.tokens.length) {
+      const typical = this.typicalGap(request);
+      const colour = rgb(shading === "probability" ? theme.warn : theme.danger);
+      const pieces = document.createDocumentFragment();
+      for (let i = fresh; i < request.tokens.length; i++) {
+        const span = h("span", {}, this.session.store.text(request.tokens[i]!.id));
+        const strength = shade(request, i, shading, typical);
+        if (strength > 0.04) span.style.background = css(colour, Math.round(strength * 60) / 100);
+        pieces.append(span);
+      }
+      element.append(pieces);
+      if (bottom) element.scrollTop = element.scrollHeight;
+    }
+    this.markCursor(request, fresh);
+    this.markSelected(request);
+  }
+
+  /** Tokens after the time cursor fade. */
+  private markCursor(request: RequestInfo, fresh: number): void {
+    const { cursor } = this.session;
+    if (cursor === this.shownCursor && cursor === "live") return;
+    const from = cursor === this.shownCursor ? fresh : 0;
+    this.shownCursor = cursor;
+    for (let i = from; i < request.tokens.length; i++) {
+      const future = cursor !== "live" && request.tokens[i]!.step > cursor;
+      this.element.children[i]!.classList.toggle("iw-future", future);
+    }
+  }
+
+  private markSelected(request: RequestInfo): void {
+    const { selection } = this.session;
+    const now = selection.request === request.id ? (selection.token ?? -1) : -1;
+    if (now === this.shownSelection) return;
+    this.element.children[this.shownSelection]?.classList.remove("iw-picked");
+    this.element.children[now]?.classList.add("iw-picked");
+    this.shownSelection = now;
+  }
+
+  private typicalGap(request: RequestInfo): number {
+    const values = this.session.store.itl.upTo(null);
+    const recent = values.slice(-400).sort((a, b) => a - b);
+    return recent[recent.length >> 1] ?? gap(request, 1) ?? 0;
+  }
+
+  private indexOf(target: EventTarget | null): number | null {
+    if (!(target instanceof HTMLSpanElement) || target.parentElement !== this.element) return null;
+    return Array.prototype.indexOf.call(this.element.children, target);
+  }
+
+  private describe(request: RequestInfo, index: number): Parameters<HoverCard["show"]>[1] {
+    const token: Token = request.tokens[index]!;
+    const lines: CardLine[] = [["token id", int(token.id)]];
+    if (token.logprob !== null) lines.push(["probability", percent(Math.exp(token.logprob))]);
+    if (token.step >= 0) lines.push(["step", int(token.step)]);
+    const since = gap(request, index);
+    if (since !== null) lines.push(["after the one before", seconds(since)]);
+    else if (index === 0 && token.step >= 0) lines.push(["after arrival", seconds(token.time - request.arrivalTime)]);
+    for (const [id, logprob] of token.alternatives) {
+      const mark = id === token.id ? " ✓" : "";
+      lines.push([`“${visible(this.session.store.text(id))}”${mark}`, percent(Math.exp(logprob))]);
+    }
+    return { title: `Token ${int(index + 1)} of ${request.id}: “${visible(this.session.store.text(token.id))}”`, lines };
+  }
+}
