@@ -25,11 +25,12 @@ ARROWS: dict[str, set[str]] = {
     "runtime": {"core", "workbench_kernels"},
     "embedded": set(),
     "llm": {"core", "trace", "engine", "runtime", "embedded", "widgets"},
-    "__init__": {"core", "llm"},
+    "__init__": {"core", "trace", "engine", "llm"},
     "widgets": {"core", "trace", "engine", "sim"},
     "server": {"core", "trace", "engine", "llm"},
-    "bench": {"core", "trace", "engine", "sim", "llm", "runtime", "workbench_kernels"},
-    "cli": {"core", "trace", "engine", "sim", "llm", "server", "bench"},
+    "bench": {"core", "trace", "engine", "sim", "llm", "runtime", "embedded", "workbench_kernels"},
+    "demo": {"core", "engine", "llm", "embedded"},
+    "cli": {"core", "trace", "engine", "sim", "llm", "server", "bench", "demo"},
     "__main__": {"cli"},
 }
 

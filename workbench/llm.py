@@ -11,6 +11,8 @@ from workbench.core.errors import ConfigError, InvalidRequestError
 from workbench.core.policy import make_policy
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
+from workbench.core.settings import Settings, resolved_settings
+from workbench.embedded import starters
 from workbench.engine.client import EngineClient, Prompt
 from workbench.engine.engine_core import EngineCore
 from workbench.engine.engine_loop import EngineLoop, LoopStatus
@@ -19,7 +21,6 @@ from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import MemoryRow, Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
-from workbench.settings import Settings, resolved_settings
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ class LLM:
         """One view: "blocks", "timeline", "requests", "memory", "latency", "playground" or "controls"."""
         from workbench.widgets.engine_widget import EngineWidget  # ipywidgets is only needed where there is a page
 
-        return EngineWidget(self._client, self.settings, name, height)
+        return EngineWidget(self._client, self.settings, starters(), name, height)
 
     def __repr__(self) -> str:
         spec, status, config = self.model, self._loop.status(), self._loop.core.scheduler.config

@@ -8,9 +8,8 @@ import anywidget
 import traitlets
 
 from workbench.core.errors import ConfigError, EngineClosedError
-from workbench.embedded import starters
+from workbench.core.settings import Settings
 from workbench.engine.client import EngineClient
-from workbench.settings import Settings
 from workbench.widgets.commands import run_command
 from workbench.widgets.feed import Feed
 from workbench.widgets.subshell import mend_comm
@@ -35,7 +34,9 @@ class EngineWidget(anywidget.AnyWidget):
     _feed: Feed | None = None  # a widget that was refused is closed all the same
     height = traitlets.Int(0, min=0).tag(sync=True)
 
-    def __init__(self, client: EngineClient, settings: Settings, view: str, height: int = 0) -> None:
+    def __init__(
+        self, client: EngineClient, settings: Settings, starters: list[dict[str, str]], view: str, height: int = 0
+    ) -> None:
         if view not in VIEWS:
             raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {view!r}")
         if client.loop.status().state == "closed":
@@ -44,9 +45,9 @@ class EngineWidget(anywidget.AnyWidget):
         if self.comm is not None:
             mend_comm(self.comm)
         self._client = weakref.ref(client)
-        self._hello = {"type": "hello", "protocol": PROTOCOL_VERSION, "engine": engine_info(client, settings)}
-        feed = self._feed = Feed(self._client, self._send_frame)
-        self.on_msg(lambda _, content, buffers: self._on_message(feed, content))
+        self._hello = {"type": "hello", "protocol": PROTOCOL_VERSION, "engine": engine_info(client, settings, starters)}
+        self._feed = Feed(self._client, self._send_frame)
+        self.on_msg(lambda _, content, buffers: self.receive(content))
 
     def close(self) -> None:
         """End the stream and the comm."""
@@ -57,8 +58,11 @@ class EngineWidget(anywidget.AnyWidget):
     def _send_frame(self, content: dict[str, Any], buffers: list[bytes]) -> None:
         self.send(content, buffers)
 
-    def _on_message(self, feed: Feed, content: Any) -> None:
-        """Messages come on a thread of the kernel's; each is answered by posting, never by waiting."""
+    def receive(self, content: Any) -> None:
+        """Take a message from a page. It comes on a thread of the kernel's and is answered without waiting."""
+        feed = self._feed
+        if feed is None:
+            return
         kind = content.get("type") if isinstance(content, dict) else None
         if kind == "subscribe":
             self.send(self._hello)
@@ -78,7 +82,7 @@ class EngineWidget(anywidget.AnyWidget):
             run_command(client, str(content.get("name")), args, lambda answer: self.send({**reply, **answer}))
 
 
-def engine_info(client: EngineClient, settings: Settings) -> dict[str, Any]:
+def engine_info(client: EngineClient, settings: Settings, starters: list[dict[str, str]]) -> dict[str, Any]:
     """What a view shows of an engine that never changes while it lives."""
     core = client.loop.core
     spec, config = core.runner.spec, core.scheduler.config
@@ -98,5 +102,5 @@ def engine_info(client: EngineClient, settings: Settings) -> dict[str, Any]:
         "num_layers": spec.num_layers,
         "weight_bytes": spec.weight_bytes,
         "settings": {name: [str(row.requested), str(row.resolved)] for name, row in settings.items()},
-        "starters": starters(),
+        "starters": starters,
     }

@@ -1,0 +1,135 @@
+"""`workbench bench`: which measurements there are, and the table at the end."""
+
+import importlib.metadata
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from workbench.bench.compare import Comparison, compare
+from workbench.bench.peers import TransformersContinuousBatching, TransformersGenerate, Workbench
+from workbench.bench.scheduler_bench import scheduler_speed
+from workbench.bench.workloads import workload
+from workbench.embedded import model_path
+from workbench.llm import LLM
+
+MAX_NUM_SEQS = 16
+
+Rows = list[dict[str, Any]]
+
+
+def run_bench(names: Sequence[str], list_only: bool, rounds: int, json_path: str | None) -> int:
+    """Run the named measurements (all if none is named), print them, maybe write them; returns the exit status."""
+    if list_only:
+        for name, measure in MEASUREMENTS.items():
+            print(f"{name:12} {(measure.__doc__ or '').splitlines()[0]}")
+        return 0
+    unknown = [name for name in names if name not in MEASUREMENTS]
+    if unknown or rounds < 1:
+        known = ", ".join(MEASUREMENTS)
+        print(f"workbench bench: no measurement {unknown}; there are {known}; rounds at least 1", file=sys.stderr)
+        return 2
+    console, figures = Console(), {}
+    for name in names or MEASUREMENTS:
+        rows = MEASUREMENTS[name](rounds)
+        figures[name] = rows
+        console.print(_table(name, rows))
+    if json_path:
+        Path(json_path).write_text(json.dumps({"machine": _machine(), "figures": figures}, indent=2), encoding="utf-8")
+    return 0
+
+
+def throughput(rounds: int) -> Rows:
+    """16 requests at once (S16, W2) against transformers' continuous batching, same weights, float32."""
+    with LLM(max_num_seqs=MAX_NUM_SEQS) as llm:
+        theirs = TransformersContinuousBatching(str(model_path()), MAX_NUM_SEQS)
+        try:
+            ours = Workbench(llm)
+            return [
+                _row(compare("throughput", name, workload(name, llm.model.vocab_size), ours, theirs, rounds))
+                for name in ("S16", "W2")
+            ]
+        finally:
+            theirs.close()
+
+
+def single(rounds: int) -> Rows:
+    """One request (S1) against transformers' generate, same weights, float32."""
+    with LLM() as llm:
+        theirs = TransformersGenerate(str(model_path()))
+        items = workload("S1", llm.model.vocab_size)
+        return [_row(compare("single stream", "S1", items, Workbench(llm), theirs, rounds))]
+
+
+def watching(rounds: int) -> Rows:
+    """16 requests with a dashboard's stream open against the same without; the browser's own work is not in it."""
+    with LLM(max_num_seqs=MAX_NUM_SEQS) as llm:
+        items = workload("W2", llm.model.vocab_size)
+        return [_row(compare("watching", "W2", items, Workbench(llm, watched=True), Workbench(llm), rounds))]
+
+
+def scheduler(rounds: int) -> Rows:
+    """Microseconds of a scheduling step at 1 to 1,024 running requests, records included, no model."""
+    rows = []
+    for count in (1, 16, 64, 256, 1024):
+        found = [scheduler_speed(count, steps=100) for _ in range(rounds)]
+        best = min(found, key=lambda speed: speed.step_microseconds)
+        rows.append(
+            {
+                "running": count,
+                "µs per step": round(statistics.median(s.step_microseconds for s in found), 1),
+                "µs per request": round(statistics.median(s.request_microseconds for s in found), 2),
+                "best µs per step": round(best.step_microseconds, 1),
+            }
+        )
+    return rows
+
+
+MEASUREMENTS: dict[str, Callable[[int], Rows]] = {
+    "throughput": throughput,
+    "single": single,
+    "watching": watching,
+    "scheduler": scheduler,
+}
+
+
+def _row(result: Comparison) -> dict[str, Any]:
+    return {
+        "workload": result.workload,
+        "ours": result.ours,
+        "tokens/s": round(statistics.median(result.our_speeds)),
+        "compared with": result.theirs,
+        "its tokens/s": round(statistics.median(result.their_speeds)),
+        "ratio": round(result.ratio, 3),
+        "lowest": round(min(result.ratios), 3),
+        "highest": round(max(result.ratios), 3),
+    }
+
+
+def _table(name: str, rows: Rows) -> Table:
+    table = Table(title=f"{name}: {(MEASUREMENTS[name].__doc__ or '').splitlines()[0]}", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    for row in rows:
+        table.add_row(*[f"{value:,}" if isinstance(value, (int, float)) else value for value in row.values()])
+    return table
+
+
+def _machine() -> dict[str, str]:
+    import torch
+    import transformers
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "workbench": importlib.metadata.version("inference-workbench"),
+    }
