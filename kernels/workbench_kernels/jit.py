@@ -13,7 +13,11 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     can, it is compiled once per process. Reassociation is allowed (sums vectorise), infinities and NaN keep their
     meaning, as -inf marks a masked score and NaN must reach the caller to be reported.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+        "error_model": "numpy",
+    }
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # numba found no folder to write to

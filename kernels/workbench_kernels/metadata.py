@@ -45,7 +45,12 @@ class DeviceMetadata(NamedTuple):
 
 
 def make_metadata(
-    query_start_loc: IntArray, seq_lens: IntArray, rows: IntArray, block_tables: IntArray, block_size: int, device: torch.device
+    query_start_loc: IntArray,
+    seq_lens: IntArray,
+    rows: IntArray,
+    block_tables: IntArray,
+    block_size: int,
+    device: torch.device,
 ) -> AttentionMetadata:
     """Lay out a batch of B requests.
 
@@ -59,7 +64,10 @@ def make_metadata(
     positions = np.arange(num_tokens, dtype=np.int64) + np.repeat(seq_lens - lengths - starts, lengths)
     slots = block_tables[token_rows, positions // block_size].astype(np.int64) * block_size + positions % block_size
     spans = tuple(
-        map(QuerySpan._make, zip(starts.tolist(), query_start_loc[1:].tolist(), seq_lens.tolist(), rows.tolist(), strict=True))
+        map(
+            QuerySpan._make,
+            zip(starts.tolist(), query_start_loc[1:].tolist(), seq_lens.tolist(), rows.tolist(), strict=True),
+        )
     )
     tensors = (torch.from_numpy(array) for array in (positions, slots, token_rows, block_tables))
     if device.type != "cpu":

@@ -1,6 +1,5 @@
 """Runs plans: keeps the KV pool and the rows, makes a step's inputs, calls the model, samples."""
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ from workbench.runtime.kv_store import KVStore, kv_bytes_per_block
 from workbench.runtime.loader import LoadedModel
 from workbench.runtime.memory import MemoryRow, ledger
 from workbench.runtime.sampler import sample
+from workbench.runtime.threads import step_threads, torch_threads
 from workbench_kernels.dispatch import Choice, select_kernels
 
 
@@ -32,11 +32,9 @@ class TorchModelRunner:
         self._batch = InputBatch(
             config.max_num_seqs, config.max_model_len, config.block_size, config.vocab_size, device
         )
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._pool = (
-            ThreadPoolExecutor(workers - 1, "workbench-kernels") if device.type == "cpu" and workers > 1 else None
-        )
-        self._kernels = select_kernels(device, dtype, loaded.spec.head_size, self._pool, workers)
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self._threads - 1, "workbench-kernels") if self._threads > 1 else None
+        self._kernels = select_kernels(device, dtype, loaded.spec.head_size, self._pool, self._threads)
         self._closed = False
         self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
 
@@ -58,7 +56,8 @@ class TorchModelRunner:
         if self._closed:
             raise EngineClosedError("this model runner was closed; make a new LLM")
         began = time.perf_counter()
-        with torch.inference_mode():
+        threads = step_threads(self._spec, sum(len(s.token_ids) for s in plan.scheduled), self._threads)
+        with torch.inference_mode(), torch_threads(threads):
             self._batch.update(plan)
             if not plan.scheduled:
                 return RunnerOutput({}, {}, time.perf_counter() - began, 0.0, 0.0)

@@ -46,7 +46,7 @@ class Decoder:
         self.embedding = get("model.embed_tokens.weight")
         self.layers = [self._layer(index, get, has) for index in range(config.num_layers)]
         self.final_norm = self._gain(get("model.norm.weight"))
-        self.head = Linear(self.embedding if config.tied else get("lm_head.weight"))
+        self.head = Linear(self.embedding, shared=True) if config.tied else Linear(get("lm_head.weight"))
         self.cos_sin = rope_table(config, max_model_len).to(device)
         self.scale = config.head_size**-0.5
 
@@ -112,13 +112,11 @@ class Decoder:
     def tensors(self) -> Iterator[torch.Tensor]:
         """See Model.tensors."""
         yield from (self.embedding, self.final_norm, self.cos_sin)
-        if self.head.weight is not self.embedding:
-            yield self.head.weight
+        if not self.config.tied:
+            yield from self.head.tensors()
         for layer in self.layers:
             for part in (layer.qkv, layer.out, layer.gate_up, layer.down):
-                yield part.weight
-                if part.bias is not None:
-                    yield part.bias
+                yield from part.tensors()
             for gain in (layer.input_norm, layer.q_norm, layer.k_norm, layer.post_norm):
                 if gain is not None:
                     yield gain
