@@ -18,9 +18,10 @@ class Kernel {
     this.credit = 0;
     this.subscribed = false;
     this.unacked = 0;
+    this.quiet = 0;
     this.limits = { ...trace.payload.status };
     const { records } = trace.payload;
-    this.next = until === null ? 0 : records.findIndex((r) => r.step >= until) + 1 || records.length;
+    this.next = until === null || until < 0 ? 0 : records.findIndex((r) => r.step >= until) + 1 || records.length;
     let before = performance.now();
     setInterval(() => {
       const now = performance.now();
@@ -42,7 +43,9 @@ class Kernel {
       this.credit -= n;
       this.next = Math.min(this.trace.payload.records.length, this.next + n);
     }
-    if (this.subscribed && this.sent < this.next && this.unacked < 30) this.frame(false);
+    this.quiet += seconds;
+    const due = this.sent < this.next || this.quiet > 1;
+    if (this.subscribed && due && this.unacked < 30) this.frame(false);
   }
 
   frame(keyframe) {
@@ -63,6 +66,7 @@ class Kernel {
       },
     };
     this.texts = {};
+    this.quiet = 0;
     this.sent = this.next;
     this.unacked += 1;
     const bytes = new TextEncoder().encode(JSON.stringify(message));

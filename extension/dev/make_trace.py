@@ -8,6 +8,7 @@ some steps, so that a test can compare its own rebuilt states.
 
 import argparse
 import dataclasses
+import gzip
 import json
 import math
 import random
@@ -38,7 +39,9 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=7)
     arguments = options.parse_args()
     trace = make(arguments.blocks, arguments.requests, arguments.steps, arguments.seed)
-    arguments.out.write_text(json.dumps(trace), encoding="utf-8")
+    data = json.dumps(trace).encode()
+    # A fixed time stamp, so that the same trace is the same file.
+    arguments.out.write_bytes(gzip.compress(data, mtime=0) if arguments.out.suffix == ".gz" else data)
     print(f"{len(trace['payload']['records'])} steps, {arguments.out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -56,7 +59,7 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
     scheduler = Scheduler(config, Policy())
     start = scheduler.snapshot()
     shared = [[draw.randrange(len(VOCABULARY)) for _ in range(48)] for _ in range(2)]
-    pending = sorted(draw.uniform(0.0, 3.2) for _ in range(num_requests))
+    pending = sorted(draw.uniform(0.0, 1.3e-3 * num_steps) for _ in range(num_requests))
     records: list[StepRecord] = []
     snapshots: list[tuple[int, Snapshot]] = []
     clock, made = 0.0, 0

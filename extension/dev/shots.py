@@ -26,13 +26,15 @@ SHOTS: dict[str, tuple[str, int, int, str]] = {
     "dash-dark-1400": ("theme=dark&until=800&paused", 1400, 1500, ""),
     "dash-light-1400": ("theme=light&until=800&paused", 1400, 1500, ""),
     "dash-dark-900": ("theme=dark&until=800&paused", 900, 1900, ""),
-    "dash-light-480": ("theme=light&until=800&paused", 480, 3000, ""),
+    "dash-light-480": ("theme=light&until=800&paused", 480, 3600, ""),
     "select-dark-1400": ("theme=dark&until=800&paused", 1400, 1500, "select"),
-    "select-light-1000": ("theme=light&until=800&paused", 1000, 1700, "select"),
+    "select-light-1000": ("theme=light&until=800&paused", 1000, 2000, "select"),
     "cursor-dark-1400": ("theme=dark&until=700", 1400, 1500, "cursor"),
-    "empty-light-1000": ("theme=light&until=-1&state=idle", 1000, 1500, ""),
-    "lost-dark-1000": ("theme=dark&until=800&paused", 1000, 1500, "lost"),
+    "empty-light-1000": ("theme=light&until=-1&state=idle", 1000, 2000, ""),
+    "lost-dark-1000": ("theme=dark&until=800&paused", 1000, 2000, "lost"),
     "big-dark-1000": ("theme=dark&view=blocks&trace=out/big.json&until=60&paused", 1000, 500, ""),
+    "start-light-1000": ("theme=light&until=9&paused", 1000, 2000, ""),
+    "modes-dark-1000": ("theme=dark&view=blocks,blocks,blocks,blocks&until=800&paused", 1000, 1600, "modes"),
     "zoom-light-1000": ("theme=light&view=timeline&until=800&paused", 1000, 560, "zoom"),
     "time-dark-1000": ("theme=dark&view=timeline&until=800&paused", 1000, 560, "time"),
     "hover-dark-1000": ("theme=dark&view=blocks,timeline&until=800&paused", 1000, 1000, "hover"),
@@ -85,6 +87,9 @@ def act(page: Page, action: str) -> None:
             page.get_by_test_id("zoom-in").click()
     elif action == "time":
         page.get_by_test_id("axis-time").click()
+    elif action == "modes":
+        for i, mode in enumerate(["state", "refs", "age", "next"]):
+            page.get_by_test_id(f"colour-by-{mode}").nth(i).click()
     elif action == "hover":
         box = page.get_by_test_id("block-map").bounding_box()
         assert box is not None

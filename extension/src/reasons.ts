@@ -84,7 +84,8 @@ function explainWait(d: Decision): string {
       return `the batch is full: it would be sequence ${int(d.need)}, max_num_seqs is ${int(d.have)}`;
     case "no_blocks":
       return (
-        `waits for ${count(d.need, "KV block")}, ${int(d.have)} free` + (d.other === "" ? "" : `; ${d.other} holds most`)
+        `waits for ${count(d.need, "KV block")}, ${int(d.have)} free` +
+        (d.other === "" ? "" : `; ${d.other} holds most`)
       );
     case "behind":
       return `behind ${d.other} in the queue`;

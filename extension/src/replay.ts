@@ -174,7 +174,8 @@ export class EngineState {
       case "free": {
         const table = this.blockTables.get(id);
         const at = table?.lastIndexOf(block) ?? -1;
-        if (table === undefined || at < 0) throw new Error(`step ${step}: ${id} frees block ${block}, not in its table`);
+        if (table === undefined || at < 0)
+          throw new Error(`step ${step}: ${id} frees block ${block}, not in its table`);
         table.splice(at, 1);
         if (table.length === 0) this.blockTables.delete(id);
         this.release(block, step);

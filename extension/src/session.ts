@@ -48,6 +48,11 @@ export class CommandFailure extends Error {
   }
 }
 
+/** A live engine sends a status at least once a second. After this silence the stream is asked for again … */
+const SILENCE_MS = 6_000;
+/** … and after this one the engine is taken for lost. */
+const LOST_AFTER_MS = 15_000;
+
 /** How long a command may stay unanswered. A step(n) in slow motion is answered when accepted, not when done. */
 const REPLY_TIMEOUT_MS = 15_000;
 
@@ -63,11 +68,15 @@ export class Session {
   problem: string | null = null;
 
   private readonly sources: Source[] = [];
+  private readonly lost = new Set<Source>();
   private readonly stops = new Map<Source, () => void>();
   private readonly listeners = new Set<() => void>();
   private readonly pending = new Map<string, Pending>();
   private readonly idPrefix = Math.random().toString(36).slice(2, 8);
   private nextId = 1;
+  private heardAt = 0;
+  private askedAt = 0;
+  private watch: ReturnType<typeof setInterval> | undefined;
 
   constructor(engineId: string) {
     this.engineId = engineId;
@@ -87,7 +96,7 @@ export class Session {
   attach(source: Source): () => void {
     this.sources.push(source);
     this.stops.set(source, source.listen(this.handlers(source)));
-    if (this.sources[0] === source) source.subscribe();
+    if (this.sources[0] === source) this.begin(source);
     return () => this.detach(source);
   }
 
@@ -165,12 +174,34 @@ export class Session {
     };
   }
 
+  private begin(source: Source): void {
+    clearInterval(this.watch);
+    this.heardAt = this.askedAt = performance.now();
+    if (source.interactive) this.watch = setInterval(() => this.checkSilence(source), 2_000);
+    source.subscribe();
+  }
+
+  /** A tab that slept, or a kernel that gave up on this page, is brought back by asking for the stream again. */
+  private checkSilence(source: Source): void {
+    const now = performance.now();
+    if (this.store.status?.state === "closed" || now - this.heardAt < SILENCE_MS) return;
+    if (now - this.askedAt >= SILENCE_MS) {
+      this.askedAt = now;
+      source.subscribe();
+    }
+    if (this.connection === "live" && now - this.heardAt >= LOST_AFTER_MS) {
+      this.connection = "lost";
+      this.changed();
+    }
+  }
+
   private handlers(source: Source): SourceHandlers {
     const carries = (): boolean => this.sources[0] === source;
     return {
       hello: (engine, protocol) => {
         if (!carries()) return;
         this.store.info = engine;
+        this.heardAt = performance.now();
         this.connection = "live";
         this.problem =
           protocol === PROTOCOL_VERSION
@@ -180,6 +211,7 @@ export class Session {
       },
       frame: (payload) => {
         if (!carries()) return;
+        this.heardAt = performance.now();
         this.connection = "live";
         try {
           this.store.applyFrame(payload);
@@ -199,9 +231,19 @@ export class Session {
         else waiting.reject(new CommandFailure(reply.error ?? { kind: "Error", message: "The command failed." }));
       },
       lost: () => {
+        this.lost.add(source);
         if (!carries()) return;
-        this.connection = "lost";
-        this.changed();
+        clearInterval(this.watch);
+        const next = this.sources.find((s) => !this.lost.has(s));
+        if (next === undefined) {
+          this.connection = "lost";
+          this.changed();
+          return;
+        }
+        // One view's channel was closed; another view of the same engine still has its own.
+        this.sources.splice(this.sources.indexOf(next), 1);
+        this.sources.unshift(next);
+        this.begin(next);
       },
     };
   }
@@ -211,6 +253,7 @@ export class Session {
     if (at < 0) return;
     if (at === 0) source.unsubscribe();
     this.sources.splice(at, 1);
+    this.lost.delete(source);
     this.stops.get(source)?.();
     this.stops.delete(source);
     for (const [id, waiting] of this.pending) {
@@ -219,7 +262,10 @@ export class Session {
       this.pending.delete(id);
       waiting.reject(new CommandFailure({ kind: "Detached", message: "The view that sent this was closed." }));
     }
-    if (at === 0) this.sources[0]?.subscribe();
+    if (at !== 0) return;
+    clearInterval(this.watch);
+    const next = this.sources[0];
+    if (next !== undefined) this.begin(next);
   }
 
   private changed(): void {

@@ -109,8 +109,7 @@ export class TraceStore {
 
   /** The nearest event before (-1) or after (+1) a step. */
   nextEvent(from: number, direction: 1 | -1): TraceEvent | null {
-    const found =
-      direction > 0 ? this.events.find((e) => e.step > from) : this.events.findLast((e) => e.step < from);
+    const found = direction > 0 ? this.events.find((e) => e.step > from) : this.events.findLast((e) => e.step < from);
     return found ?? null;
   }
 
@@ -121,7 +120,9 @@ export class TraceStore {
 
   /** Take up a snapshot: at the start, after a gap, or one that overlaps with what is here and then adds nothing. */
   private join(snapshot: Snapshot, payload: FramePayload): void {
-    const newest = payload.records.at(-1)?.step ?? snapshot.step;
+    // A long backlog comes in several frames, so this one may end before what is here: only an engine that has itself
+    // made fewer steps is another run under the same id.
+    const newest = Math.max(payload.status.step, payload.records.at(-1)?.step ?? snapshot.step);
     if (this.head !== null && newest < this.head.step) this.forget();
     if (this.head !== null && snapshot.step <= this.head.step) return;
     this.head = EngineState.fromSnapshot(snapshot);

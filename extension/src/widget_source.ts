@@ -16,12 +16,14 @@ export interface WidgetModel {
 export class WidgetSource implements Source {
   readonly interactive = true;
   private readonly model: WidgetModel;
+  private handlers: SourceHandlers | null = null;
 
   constructor(model: WidgetModel) {
     this.model = model;
   }
 
   listen(handlers: SourceHandlers): () => void {
+    this.handlers = handlers;
     const onMessage = (content: unknown, buffers?: (ArrayBuffer | ArrayBufferView)[]): void => {
       if (!isFromEngine(content)) return;
       if (content.type === "hello") handlers.hello(content.engine, content.protocol);
@@ -41,6 +43,7 @@ export class WidgetSource implements Source {
     this.model.on("comm:close", onLost);
     this.model.on("comm_live_update", onLost);
     return () => {
+      this.handlers = null;
       this.model.off("msg:custom", onMessage);
       this.model.off("comm:close", onLost);
       this.model.off("comm_live_update", onLost);
@@ -60,6 +63,11 @@ export class WidgetSource implements Source {
   }
 
   private send(message: ToEngine): void {
-    this.model.send(message);
+    try {
+      this.model.send(message);
+    } catch {
+      // A channel that is closed for good says so by throwing.
+      this.handlers?.lost();
+    }
   }
 }

@@ -10,7 +10,7 @@ const REQUESTS_DARK = [
   "#e69f00",
   "#1fbf87",
   "#e38fc4",
-  "#f0e05a",
+  "#e3d04f",
   "#f2724a",
   "#6f8dff",
   "#a5dcd2",
@@ -59,7 +59,20 @@ const REASONS_LIGHT: Record<Reason, string> = {
   decode: "#00936a",
 };
 
-const SURFACES = ["bg", "panel", "raised", "line", "line2", "fg", "fg2", "fg3", "accent", "danger", "warn", "good"] as const;
+const SURFACES = [
+  "bg",
+  "panel",
+  "raised",
+  "line",
+  "line2",
+  "fg",
+  "fg2",
+  "fg3",
+  "accent",
+  "danger",
+  "warn",
+  "good",
+] as const;
 type Surface = (typeof SURFACES)[number];
 
 /** The colours in force. A new object after each change of theme. */
@@ -92,7 +105,10 @@ export function followTheme(root: HTMLElement, changed: (theme: Theme) => void):
     changed(readTheme(root));
   };
   const observer = new MutationObserver(apply);
-  observer.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+  observer.observe(document.body, {
+    attributes: true,
+    attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"],
+  });
   const query = matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", apply);
   apply();

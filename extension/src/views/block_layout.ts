@@ -11,7 +11,7 @@ export interface BlockLayout {
   readonly top: number;
 }
 
-const LARGEST = 46;
+const LARGEST = 56;
 
 /** Lay out `count` cells in a box of device pixels; `scale` is device pixels per CSS pixel. */
 export function layoutBlocks(count: number, width: number, height: number, scale: number): BlockLayout {
@@ -31,7 +31,14 @@ export function layoutBlocks(count: number, width: number, height: number, scale
   }
   const rows = Math.ceil(count / columns);
   const gap = pitch >= 14 * scale ? Math.round(2 * scale) : pitch >= 5 * scale ? Math.max(1, Math.round(scale)) : 0;
-  return { pitch, gap, columns, rows, left: Math.floor((width - columns * pitch + gap) / 2), top: Math.floor((height - rows * pitch + gap) / 2) };
+  return {
+    pitch,
+    gap,
+    columns,
+    rows,
+    left: Math.floor((width - columns * pitch + gap) / 2),
+    top: Math.floor((height - rows * pitch + gap) / 2),
+  };
 }
 
 /** The block at a place in device pixels, or null beside the cells. */

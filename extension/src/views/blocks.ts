@@ -3,7 +3,8 @@
 import { count, int, visible } from "../format.ts";
 import type { BlockEventKind } from "../generated.ts";
 import type { EngineState } from "../replay.ts";
-import { h, setText } from "../ui/dom.ts";
+import { h } from "../ui/dom.ts";
+import { emptyState } from "../ui/empty_state.ts";
 import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
@@ -22,6 +23,9 @@ const MODES = [
   ["next", "next up", "The order in which free blocks will be reused"],
 ] as const;
 
+/** How the first free blocks are marked where there is room. */
+const NEXT_NAMES = ["next", "2nd", "3rd"] as const;
+
 /** At and below this speed each step's block events are worth pointing at. */
 const SLOW_STEPS_PER_SECOND = 30;
 
@@ -34,7 +38,7 @@ class BlocksView implements View {
   private readonly surface: Surface;
   private readonly card: HoverCard;
   private readonly legend = h("div", { class: "iw-legend", "aria-live": "off" });
-  private readonly empty = h("div", { class: "iw-empty" });
+  private readonly empty = emptyState("Waiting for the engine", "Its blocks appear here as soon as it answers.");
   private readonly layer = document.createElement("canvas");
   private mode: Mode = "owner";
   private layout: BlockLayout | null = null;
@@ -64,7 +68,6 @@ class BlocksView implements View {
     this.surface.begin();
     this.empty.hidden = state !== null;
     if (state === null) {
-      setText(this.empty, "Waiting for the engine’s blocks");
       return;
     }
     const { width, height, scale } = this.surface;
@@ -167,12 +170,12 @@ class BlocksView implements View {
     const detailed = size >= 12 * scale;
     const lit = this.lit === null ? null : new Set(state.blockTables.get(this.lit) ?? []);
     const free = css(rgb(theme.free));
-    const next = firstFree(state, 3);
+    const next = firstFree(state, NEXT_NAMES.length);
     target.save();
     target.setTransform(1, 0, 0, 1, 0, 0);
     target.textAlign = "center";
     target.textBaseline = "middle";
-    target.font = `500 ${Math.round(Math.min(size * 0.4, 11 * scale))}px ${theme.font}`;
+    target.font = `500 ${Math.round(Math.min(size * 0.4, 10 * scale))}px ${theme.font}`;
     for (let block = 0; block < state.numBlocks; block++) {
       const x = left + (block % columns) * pitch;
       const y = top + Math.floor(block / columns) * pitch;
@@ -194,10 +197,23 @@ class BlocksView implements View {
         target.fillStyle = css(colour);
         target.fillRect(x, y, size, size);
       }
-      if (state.refCounts[block]! > 1) this.markShared(x, y, size, state.refCounts[block]!, colour, detailed);
+      if (state.refCounts[block]! > 1) this.markShared(x, y, size, state.refCounts[block]!, colour);
+      if (size >= 30 * scale) {
+        target.textAlign = "left";
+        target.fillStyle = inkOn(colour);
+        target.globalAlpha *= 0.6;
+        target.fillText(String(block), x + 4 * scale, y + size - 8 * scale);
+        target.globalAlpha /= 0.6;
+        target.textAlign = "center";
+      }
       if (detailed && owner < 0) {
-        target.fillStyle = theme.fg3;
-        if (next.includes(block)) target.fillText(`${next.indexOf(block) + 1}`, x + size / 2, y + size / 2 + scale * 0.5);
+        target.fillStyle = css(rgb(inkOn(colour)), 0.75);
+        if (next.includes(block))
+          target.fillText(
+            size >= 30 * scale ? NEXT_NAMES[next.indexOf(block)]! : String(next.indexOf(block) + 1),
+            x + size / 2,
+            y + size / 2 + scale * 0.5,
+          );
         else if (state.hashes[block] !== "") {
           target.beginPath();
           target.arc(x + size / 2, y + size / 2, Math.max(1.5 * scale, size * 0.09), 0, 2 * Math.PI);
@@ -209,9 +225,9 @@ class BlocksView implements View {
   }
 
   /** A white corner, and the count where there is room: sharing must be seen without colour. */
-  private markShared(x: number, y: number, size: number, owners: number, colour: Rgb, detailed: boolean): void {
+  private markShared(x: number, y: number, size: number, owners: number, colour: Rgb): void {
     const target = this.surface.context;
-    const side = detailed ? size * 0.5 : size * 0.55;
+    const side = Math.min(size * 0.5, 18 * this.surface.scale);
     target.fillStyle = inkOn(colour);
     target.beginPath();
     target.moveTo(x + size, y);
@@ -220,7 +236,7 @@ class BlocksView implements View {
     target.fill();
     if (size >= 18 * this.surface.scale) {
       const font = target.font;
-      target.font = `600 ${Math.round(size * 0.28)}px ${this.context.theme().font}`;
+      target.font = `600 ${Math.round(side * 0.52)}px ${this.context.theme().font}`;
       target.fillStyle = css(colour);
       target.fillText(String(owners), x + size - side * 0.31, y + side * 0.36);
       target.font = font;
@@ -280,6 +296,7 @@ class BlocksView implements View {
     target.save();
     target.lineJoin = "round";
     target.lineCap = "round";
+    if (table.length > 12) target.globalAlpha = 0.75;
     for (const [style, width] of [
       [theme.bg, size > 10 ? 4.5 : 3],
       [size > 10 ? theme.fg : colour, size > 10 ? 1.5 : 1.2],
@@ -290,6 +307,7 @@ class BlocksView implements View {
       centres.forEach(({ x, y }, i) => (i === 0 ? target.moveTo(x, y) : target.lineTo(x, y)));
       target.stroke();
     }
+    target.globalAlpha = 1;
     if (size >= 15) {
       const radius = Math.min(8, size * 0.34);
       target.textAlign = "center";
@@ -365,10 +383,7 @@ class BlocksView implements View {
       age: [scale("1000 steps ago", "now")],
       next: [scale("last", "next to be reused")],
     };
-    this.legend.replaceChildren(
-      ...keys[this.mode],
-      h("span", {}, h("i", { class: "iw-swatch iw-shared" }), "shared"),
-    );
+    this.legend.replaceChildren(...keys[this.mode], h("span", {}, h("i", { class: "iw-swatch iw-shared" }), "shared"));
   }
 
   private hover(event: MouseEvent | null): void {
@@ -439,13 +454,11 @@ class BlocksView implements View {
 }
 
 function heat(theme: Theme, share: number): Rgb {
-  const low: Rgb = theme.dark ? [34, 42, 60] : [226, 233, 245];
-  const high: Rgb = theme.dark ? [255, 214, 102] : [30, 62, 140];
-  const middle: Rgb = theme.dark ? [64, 130, 196] : [88, 140, 205];
+  const low: Rgb = theme.dark ? [30, 38, 66] : [228, 235, 246];
+  const high: Rgb = theme.dark ? [250, 217, 92] : [38, 34, 98];
+  const middle: Rgb = theme.dark ? [42, 152, 160] : [58, 150, 178];
   const t = Math.max(0, Math.min(1, share));
-  return t < 0.5
-    ? mix(middle, low, t * 2)
-    : mix(high, middle, t * 2 - 1);
+  return t < 0.5 ? mix(middle, low, t * 2) : mix(high, middle, t * 2 - 1);
 }
 
 function reuseRank(state: EngineState): Int32Array {

@@ -65,7 +65,12 @@ class ControlsView implements View {
     this.stats = { rate: h("b"), kv: h("b"), running: h("b"), waiting: h("b") };
     this.knobs = {
       max_num_seqs: numberField("max_num_seqs: most requests in a batch", 1, 4096, "max-num-seqs"),
-      max_num_batched_tokens: numberField("max_num_batched_tokens: token budget of a step", 1, 1_048_576, "token-budget"),
+      max_num_batched_tokens: numberField(
+        "max_num_batched_tokens: token budget of a step",
+        1,
+        1_048_576,
+        "token-budget",
+      ),
     };
     for (const field of Object.values(this.knobs)) {
       field.addEventListener("input", () => this.markChanged());
@@ -95,13 +100,14 @@ class ControlsView implements View {
           { class: "iw-row" },
           this.pill,
           this.engine,
+          h("span", { class: "iw-group" }, this.toggle, h("span", { class: "iw-joined" }, this.step, this.stepCount)),
           h(
-            "span",
-            { class: "iw-group" },
-            this.toggle,
-            h("span", { class: "iw-joined" }, this.step, this.stepCount),
+            "label",
+            { class: "iw-group iw-speed" },
+            h("span", { class: "iw-dim" }, "Speed"),
+            this.speed,
+            this.speedText,
           ),
-          h("label", { class: "iw-group iw-speed" }, h("span", { class: "iw-dim" }, "Speed"), this.speed, this.speedText),
           h(
             "span",
             { class: "iw-stats" },
@@ -147,7 +153,11 @@ class ControlsView implements View {
     const { info } = store;
     setText(this.engine, info === null ? "" : `${info.model} · ${info.device} · ${info.dtype}`);
     this.engine.title =
-      info === null ? "" : Object.entries(info.settings).map(([k, [a, b]]) => `${k}: ${b} (asked: ${a})`).join("\n");
+      info === null
+        ? ""
+        : Object.entries(info.settings)
+            .map(([k, [a, b]]) => `${k}: ${b} (asked: ${a})`)
+            .join("\n");
     for (const control of this.commandables) control.disabled = !commandable;
     const paused = status?.state === "paused";
     setText(this.toggle, paused ? "▶ Resume" : "▮▮ Pause");
@@ -164,7 +174,8 @@ class ControlsView implements View {
     this.drawStats();
     this.drawKnobs();
     setText(this.note, session.problem ?? (this.failure || modeNote(session, mode)));
-    this.note.dataset["kind"] = session.problem !== null || this.failure !== "" || mode === "error" ? "bad" : "";
+    this.note.dataset["kind"] =
+      session.problem !== null || this.failure !== "" || mode === "error" || mode === "lost" ? "bad" : "";
     this.scrubber.draw();
   }
 
@@ -276,7 +287,8 @@ function modeNote(session: Session, mode: ShownMode): string {
       return "";
     default: {
       const dropped = session.store.status?.dropped_steps ?? 0;
-      const older = dropped > 0 && session.cursor !== "live" ? `${int(dropped)} older steps are no longer recorded.` : "";
+      const older =
+        dropped > 0 && session.cursor !== "live" ? `${int(dropped)} older steps are no longer recorded.` : "";
       return session.store.status?.message ?? older;
     }
   }

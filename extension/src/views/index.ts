@@ -9,15 +9,7 @@ import { playgroundView } from "./playground.ts";
 import { requestsView } from "./requests.ts";
 import { timelineView } from "./timeline.ts";
 
-export const VIEW_NAMES = [
-  "controls",
-  "playground",
-  "blocks",
-  "timeline",
-  "requests",
-  "memory",
-  "latency",
-] as const;
+export const VIEW_NAMES = ["controls", "playground", "blocks", "timeline", "requests", "memory", "latency"] as const;
 
 export type ViewName = (typeof VIEW_NAMES)[number];
 

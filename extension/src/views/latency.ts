@@ -35,8 +35,20 @@ class LatencyView implements View {
     const box = h("div", { class: "iw-latency", "data-testid": "latency" });
     element.append(box);
     this.charts = [
-      this.chart(box, "TTFT", "time to first token", (s) => s.ttft, (t) => t.prefill),
-      this.chart(box, "ITL", "time between tokens", (s) => s.itl, (t) => t.decode),
+      this.chart(
+        box,
+        "TTFT",
+        "time to first token",
+        (s) => s.ttft,
+        (t) => t.prefill,
+      ),
+      this.chart(
+        box,
+        "ITL",
+        "time between tokens",
+        (s) => s.itl,
+        (t) => t.decode,
+      ),
     ];
   }
 
@@ -68,13 +80,7 @@ class LatencyView implements View {
     for (const { surface } of this.charts) surface.destroy();
   }
 
-  private chart(
-    box: HTMLElement,
-    name: string,
-    meaning: string,
-    pick: Chart["pick"],
-    colour: Chart["colour"],
-  ): Chart {
+  private chart(box: HTMLElement, name: string, meaning: string, pick: Chart["pick"], colour: Chart["colour"]): Chart {
     const figures = PERCENTILES.map(() => h("b"));
     const total = h("span", { class: "iw-dim" });
     const stage = h("div", { class: "iw-histogram" });

@@ -3,6 +3,7 @@
 import { compact, int, mebibytes, percent } from "../format.ts";
 import type { MemoryKind } from "../protocol.ts";
 import { h, setText } from "../ui/dom.ts";
+import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import type { Theme } from "../ui/theme.ts";
 import { ledger } from "./memory_rows.ts";
@@ -12,7 +13,7 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
   const list = h("table", { class: "iw-ledger" });
   const total = h("div", { class: "iw-total" });
   const facts = h("div", { class: "iw-facts" });
-  const empty = h("div", { class: "iw-empty" }, "The engine has not reported its memory yet.");
+  const empty = emptyState("Nothing measured yet", "The engine reports its memory with its first frame.");
   element.append(h("div", { class: "iw-memory", "data-testid": "memory" }, total, bar, list, facts), empty);
 
   return {

@@ -53,7 +53,9 @@ class PlaygroundView implements View {
     this.runButton = button("▶ Run", "Send all prompts (Ctrl+Enter in a prompt)", "run", () => void this.run());
     this.runButton.classList.add("iw-primary");
     this.stopButton = button("■ Stop", "Cancel this playground’s requests", "stop", () => this.stop());
-    this.addButton = button("+ Prompt", "One more prompt beside the others", "add-prompt", () => this.addCard("").prompt?.focus());
+    this.addButton = button("+ Prompt", "One more prompt beside the others", "add-prompt", () =>
+      this.addCard("").prompt?.focus(),
+    );
     this.starters.addEventListener("change", () => this.useStarter());
     const shades = segmented<Shading>(
       "Shade by",
@@ -124,9 +126,11 @@ class PlaygroundView implements View {
     const { store, selection } = this.session;
     const others = [...store.requests.values()].filter((r) => !this.own.has(r.id));
     const selected = others.find((r) => r.id === selection.request);
-    const idle = this.own.size === 0;
-    const recent = idle || others.some((r) => r.ending === null) ? others.slice(-MAX_GUESTS) : [];
-    const shown = recent.map((r) => r.id);
+    const live = others.filter((r) => r.ending === null);
+    // What is being written now is worth more room than what waits or has ended.
+    const writing = live.filter((r) => r.tokens.length > 0);
+    const candidates = writing.length > 0 ? writing : live.length > 0 ? live : this.own.size === 0 ? others : [];
+    const shown = candidates.slice(-MAX_GUESTS).map((r) => r.id);
     if (selected !== undefined && !shown.includes(selected.id)) shown.unshift(selected.id);
     shown.length = Math.min(shown.length, MAX_GUESTS);
     while (this.guests.length < shown.length) this.guests.push(this.makeGuest());
@@ -264,6 +268,10 @@ class PlaygroundView implements View {
       ...(starters.length > 1 ? [h("option", { value: "all" }, "Four at once")] : []),
     );
     this.starters.hidden = starters.length === 0;
+    // Something to run at once. Never over what the reader typed.
+    if (this.cards.every((card) => card.prompt!.value === "" && document.activeElement !== card.prompt)) {
+      this.cards.forEach((card, i) => (card.prompt!.value = starters[i]?.text ?? ""));
+    }
   }
 
   /** Into the first empty prompt, or a new one beside the others. */

@@ -110,7 +110,15 @@ export function waited(info: RequestInfo, limit: number, now: number): number {
   return total + Math.max(0, until - since);
 }
 
-const STATE_ORDER: readonly RowState[] = ["running", "prefill", "preempted", "waiting", "failed", "cancelled", "finished"];
+const STATE_ORDER: readonly RowState[] = [
+  "running",
+  "prefill",
+  "preempted",
+  "waiting",
+  "failed",
+  "cancelled",
+  "finished",
+];
 
 /** Live requests first, then by the chosen column; equal ones by arrival. */
 export function sortRows(rows: RequestRow[], key: SortKey, descending: boolean): RequestRow[] {

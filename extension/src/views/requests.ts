@@ -2,6 +2,7 @@
 
 import { count, int, millis, seconds } from "../format.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
+import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
@@ -25,7 +26,13 @@ const COLUMNS: readonly Column[] = [
   { key: "prompt", title: "In", hint: "Prompt tokens", numeric: true, text: (r) => int(r.promptTokens) },
   { key: "output", title: "Out", hint: "Output tokens", numeric: true, text: (r) => int(r.outputTokens) },
   { key: "waited", title: "Waited", hint: "Time in the queue", numeric: true, text: (r) => seconds(r.waited) },
-  { key: "ttft", title: "TTFT", hint: "Time to first token, from arrival", numeric: true, text: (r) => seconds(r.ttft) },
+  {
+    key: "ttft",
+    title: "TTFT",
+    hint: "Time to first token, from arrival",
+    numeric: true,
+    text: (r) => seconds(r.ttft),
+  },
   { key: "itl", title: "ITL", hint: "Mean time between tokens", numeric: true, text: (r) => millis(r.itl) },
   {
     key: "preemptions",
@@ -51,7 +58,7 @@ class RequestsView implements View {
   private readonly context: ViewContext;
   private readonly body = h("tbody");
   private readonly heads: HTMLTableCellElement[];
-  private readonly empty = h("div", { class: "iw-empty" });
+  private readonly empty = emptyState("No requests yet", "Type a prompt in the playground, or run", "llm.generate(…)");
   private readonly more = h("div", { class: "iw-more" });
   private readonly table: HTMLTableElement;
   private readonly rows = new Map<string, HTMLTableRowElement>();
@@ -70,10 +77,7 @@ class RequestsView implements View {
       return head;
     });
     this.table = h("table", { class: "iw-table" }, h("thead", {}, h("tr", {}, ...this.heads)), this.body);
-    element.append(
-      h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more),
-      this.empty,
-    );
+    element.append(h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more), this.empty);
     element.addEventListener("pointerleave", () => context.session.hover(null));
   }
 
@@ -92,7 +96,6 @@ class RequestsView implements View {
     const shown = sortRows(all, this.sort, this.descending).slice(0, MAX_ROWS);
     this.empty.hidden = all.length > 0;
     this.table.hidden = all.length === 0;
-    if (all.length === 0) setText(this.empty, "No requests yet. Type a prompt, or run llm.generate(…) in a cell.");
     setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
     this.update(shown);
     COLUMNS.forEach((column, i) => {

@@ -12,11 +12,39 @@ interface Field {
 }
 
 const FIELDS: readonly Field[] = [
-  { name: "max_tokens", label: "Max tokens", title: "Most new tokens", initial: "96", whole: true, step: "1" },
-  { name: "temperature", label: "Temperature", title: "0 takes the likeliest token", initial: "0.8", whole: false, step: "0.1" },
-  { name: "top_p", label: "Top-p", title: "Smallest set of tokens with this much probability", initial: "0.95", whole: false, step: "0.05" },
-  { name: "top_k", label: "Top-k", title: "Only the k likeliest tokens; 0 is all", initial: "0", whole: true, step: "1" },
-  { name: "seed", label: "Seed", title: "Makes a request's tokens repeatable; empty takes the engine's", initial: "", whole: true, step: "1" },
+  { name: "max_tokens", label: "Max tok", title: "Most new tokens", initial: "96", whole: true, step: "1" },
+  {
+    name: "temperature",
+    label: "Temp",
+    title: "0 takes the likeliest token",
+    initial: "0.8",
+    whole: false,
+    step: "0.1",
+  },
+  {
+    name: "top_p",
+    label: "Top-p",
+    title: "Smallest set of tokens with this much probability",
+    initial: "0.95",
+    whole: false,
+    step: "0.05",
+  },
+  {
+    name: "top_k",
+    label: "Top-k",
+    title: "Only the k likeliest tokens; 0 is all",
+    initial: "0",
+    whole: true,
+    step: "1",
+  },
+  {
+    name: "seed",
+    label: "Seed",
+    title: "Makes a request's tokens repeatable; empty takes the engine's",
+    initial: "",
+    whole: true,
+    step: "1",
+  },
 ];
 
 /** Alternatives asked for with each token when probabilities are on. */
@@ -62,7 +90,12 @@ export function samplingForm(): SamplingForm {
     "div",
     { class: "iw-sampling" },
     ...FIELDS.map((field, i) => h("label", { title: field.title }, h("span", {}, field.label), inputs[i]!)),
-    h("label", { class: "iw-check", title: "Ask for the probability of each token and its alternatives" }, logprobs, "Probabilities"),
+    h(
+      "label",
+      { class: "iw-check", title: "Ask for the probability of each token and its alternatives" },
+      logprobs,
+      "Probabilities",
+    ),
   );
   return {
     element,

@@ -73,7 +73,13 @@ export function scrubberView(element: HTMLElement, context: ViewContext): View {
   };
 }
 
-function drawSkyline(pen: CanvasRenderingContext2D, store: TraceStore, width: number, height: number, fill: string): void {
+function drawSkyline(
+  pen: CanvasRenderingContext2D,
+  store: TraceStore,
+  width: number,
+  height: number,
+  fill: string,
+): void {
   const { steps, head } = store;
   const blocks = Math.max(1, head?.numBlocks ?? 1);
   const columns = Math.min(steps.length, Math.max(1, Math.floor((width - 8) / 2)));

@@ -5,7 +5,8 @@ import type { Reason } from "../generated.ts";
 import { actionLabel, explain, explainEnding, reasonLabel } from "../reasons.ts";
 import type { TraceStore } from "../store.ts";
 import type { RequestInfo, Step } from "../trace_types.ts";
-import { h, setText } from "../ui/dom.ts";
+import { h } from "../ui/dom.ts";
+import { emptyState } from "../ui/empty_state.ts";
 import { type CardLine, HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
@@ -30,7 +31,7 @@ class TimelineView implements View {
   private readonly card: HoverCard;
   private readonly axis = new TimelineAxis();
   private readonly legend = h("div", { class: "iw-legend" });
-  private readonly empty = h("div", { class: "iw-empty" });
+  private readonly empty = emptyState("No steps yet", "Type a prompt in the playground, or run", "llm.generate(…)");
   private readonly stage: HTMLElement;
   private readonly followButton: HTMLButtonElement;
   private rows: RowLayout | null = null;
@@ -39,6 +40,7 @@ class TimelineView implements View {
   private drag: { x: number; y: number; moved: boolean; scroll: number } | null = null;
   private seenCursor: number | "live" = "live";
   private legendKey = "";
+  private readonly reasons = new Set<Reason>();
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
@@ -55,7 +57,11 @@ class TimelineView implements View {
       },
     );
     const button = (text: string, label: string, id: string, click: () => void): HTMLButtonElement =>
-      h("button", { type: "button", class: "iw-button", title: label, "aria-label": label, "data-testid": id, onclick: click }, text);
+      h(
+        "button",
+        { type: "button", class: "iw-button", title: label, "aria-label": label, "data-testid": id, onclick: click },
+        text,
+      );
     this.followButton = button("Follow", "Keep the newest step in view", "timeline-follow", () => {
       this.axis.follow = true;
       this.axis.track(context.session.store);
@@ -88,7 +94,6 @@ class TimelineView implements View {
     const context = this.surface.begin();
     this.empty.hidden = store.steps.length > 0;
     if (store.steps.length === 0) {
-      setText(this.empty, "No steps yet. Type a prompt, or run llm.generate(…) in a cell.");
       return;
     }
     this.place();
@@ -215,14 +220,14 @@ class TimelineView implements View {
     context.fillText(text, left + width / 2, 9);
   }
 
-  /** Only what can be seen now is explained. */
+  /** Only what has been seen is explained; entries stay, so that the canvas below keeps its place. */
   private drawLegend(theme: Theme): void {
     const { store } = this.context.session;
-    const present = new Set<Reason>();
     const [first, last] = this.axis.visible(store);
     const stride = Math.max(1, Math.floor((last - first + 1) / 800));
-    for (let i = first; i <= last; i += stride) for (const reason of store.steps[i]!.waits.keys()) present.add(reason);
-    const reasons = [...present].sort();
+    for (let i = first; i <= last; i += stride)
+      for (const reason of store.steps[i]!.waits.keys()) this.reasons.add(reason);
+    const reasons = [...this.reasons].sort();
     const key = `${reasons.join()} ${theme.dark}`;
     if (key === this.legendKey) return;
     this.legendKey = key;
@@ -232,6 +237,7 @@ class TimelineView implements View {
       item("prefill", theme.prefill, "prefill"),
       item("solid", theme.decode, "decode"),
       h("span", {}, h("i", { class: "iw-cross", style: `color:${theme.danger}` }, "×"), "preempted"),
+      item("budget", theme.danger, "token budget"),
       ...reasons.map((reason) => item("wait", theme.reason(reason), `waits: ${reasonLabel(reason)}`)),
     );
   }

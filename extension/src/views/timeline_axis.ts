@@ -7,6 +7,8 @@ export type AxisUnit = "step" | "time";
 
 /** Steps that a live view shows until the reader zooms. */
 const DEFAULT_SPAN: Record<AxisUnit, number> = { step: 240, time: 2 };
+/** While a run is shorter than the span it is shown this large at most, so that the first steps fill the view. */
+const SHORT_RUN: Record<AxisUnit, number> = { step: 48, time: 0.3 };
 const SMALLEST_SPAN: Record<AxisUnit, number> = { step: 8, time: 0.01 };
 
 export class TimelineAxis {
@@ -17,13 +19,13 @@ export class TimelineAxis {
   follow = true;
   left = 0;
   right = 1;
+  private wanted = DEFAULT_SPAN.step;
 
   setUnit(unit: AxisUnit, store: TraceStore): void {
     if (unit === this.unit) return;
     this.unit = unit;
     this.follow = true;
-    this.lo = 0;
-    this.hi = DEFAULT_SPAN[unit];
+    this.wanted = DEFAULT_SPAN[unit];
     this.track(store);
   }
 
@@ -68,11 +70,11 @@ export class TimelineAxis {
     return [this.stepStart(first), this.stepEnd(last)];
   }
 
-  /** With the newest step at the right edge, or the whole run at the left one while it is short. */
+  /** Put the newest step at the right edge; a run that is still short is shown whole. */
   track(store: TraceStore): void {
     if (!this.follow) return;
     const [first, last] = this.extent(store);
-    const span = this.span;
+    const span = Math.min(this.wanted, Math.max(SHORT_RUN[this.unit], last - first));
     this.lo = Math.max(first, last - span);
     this.hi = this.lo + span;
   }
@@ -101,6 +103,7 @@ export class TimelineAxis {
     // While following, the newest step stays where it is: the right edge is the fixed point.
     const at = this.follow ? Math.min(this.hi, last) : this.value(atX);
     const share = this.follow ? 1 : (at - this.lo) / this.span;
+    this.wanted = span;
     this.lo = at - share * span;
     this.hi = this.lo + span;
     if (this.follow) this.track(store);
@@ -109,9 +112,9 @@ export class TimelineAxis {
 
   fit(store: TraceStore): void {
     const [first, last] = this.extent(store);
-    this.lo = first;
-    this.hi = Math.max(first + SMALLEST_SPAN[this.unit], last);
+    this.wanted = Math.max(SMALLEST_SPAN[this.unit], last - first);
     this.follow = true;
+    this.track(store);
   }
 
   /** Indices of the first and last step in view; last < first if there is none. */

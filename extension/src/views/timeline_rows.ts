@@ -8,7 +8,7 @@ import { css, inkOn, mix, rgb, type Theme } from "../ui/theme.ts";
 import type { TimelineAxis } from "./timeline_axis.ts";
 
 const TALLEST = 22;
-const SHORTEST = 7;
+const SHORTEST = 11;
 
 export interface RowLayout {
   readonly requests: readonly RequestInfo[];
@@ -21,7 +21,13 @@ export interface RowLayout {
 }
 
 /** Requests alive somewhere in view, in order of arrival, as many as fit; `scroll` is counted from the newest up. */
-export function layoutRows(store: TraceStore, axis: TimelineAxis, top: number, height: number, scroll: number): RowLayout {
+export function layoutRows(
+  store: TraceStore,
+  axis: TimelineAxis,
+  top: number,
+  height: number,
+  scroll: number,
+): RowLayout {
   const alive: RequestInfo[] = [];
   for (const request of store.requests.values()) if (overlaps(request, axis)) alive.push(request);
   const rowHeight = Math.max(SHORTEST, Math.min(TALLEST, Math.floor(height / Math.max(1, alive.length))));
@@ -52,7 +58,7 @@ export function drawRows(rows: RowLayout, axis: TimelineAxis, style: RowStyle): 
   rows.requests.forEach((request, i) => {
     const y = rows.top + i * rows.rowHeight;
     const faded = style.lit !== null && style.lit !== request.id;
-    context.globalAlpha = faded ? 0.35 : 1;
+    context.globalAlpha = faded ? 0.45 : 1;
     if (style.selected === request.id) {
       context.fillStyle = css(rgb(theme.fg), 0.07);
       context.fillRect(0, y, axis.right, rows.rowHeight);
@@ -69,9 +75,9 @@ export function drawRows(rows: RowLayout, axis: TimelineAxis, style: RowStyle): 
   context.fillStyle = theme.fg3;
   context.font = `10px ${theme.font}`;
   context.textBaseline = "middle";
-  context.textAlign = "left";
-  if (rows.above > 0) context.fillText(`▴ ${int(rows.above)} more`, 8, rows.top - 6);
-  if (rows.below > 0) context.fillText(`▾ ${int(rows.below)} more`, 8, rows.top + rows.height + 5);
+  context.textAlign = "right";
+  if (rows.above > 0) context.fillText(`▴ ${int(rows.above)} more`, axis.left - 8, 9);
+  if (rows.below > 0) context.fillText(`▾ ${int(rows.below)} more`, axis.left - 8, rows.top + rows.height + 6);
 }
 
 function drawLabel(request: RequestInfo, y: number, height: number, axis: TimelineAxis, style: RowStyle): void {
@@ -80,16 +86,16 @@ function drawLabel(request: RequestInfo, y: number, height: number, axis: Timeli
   context.fillStyle = theme.request(request.colour);
   const side = Math.min(8, height - 2);
   context.fillRect(8, middle - side / 2, 3, side);
-  if (height < 9) return;
-  context.font = `500 ${Math.min(11, height - 2)}px ${theme.font}`;
+  if (height < 10) return;
+  context.font = `500 ${Math.min(11, height - 1)}px ${theme.font}`;
   context.textBaseline = "middle";
   context.textAlign = "left";
   context.fillStyle = request.ending === null ? theme.fg : theme.fg2;
   context.fillText(request.id, 16, middle + 0.5, axis.left - 22);
   const idWidth = context.measureText(request.id).width;
   const room = axis.left - 16 - idWidth - 14;
-  if (height < 12 || room < 30) return;
-  context.font = `${Math.min(11, height - 2)}px ${theme.font}`;
+  if (room < 30) return;
+  context.font = `${Math.min(11, height - 1)}px ${theme.font}`;
   context.fillStyle = theme.fg3;
   context.fillText(cut(context, request.label, room), 16 + idWidth + 7, middle + 0.5);
 }

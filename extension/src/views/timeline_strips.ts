@@ -25,6 +25,8 @@ export interface Strip {
   readonly title: string;
   /** The strip's number at the cursor. */
   readout(step: Step | null, store: TraceStore): string;
+  /** What its colours mean, as far as the legend above does not say it. */
+  keys(step: Step | null, theme: Theme): readonly (readonly [colour: string, text: string])[];
   draw(style: StripStyle, top: number, height: number): void;
 }
 
@@ -46,6 +48,7 @@ export const STRIPS: readonly Strip[] = [
     title: "Batch",
     readout: (step) =>
       step === null ? "" : `${int(step.record.num_scheduled_tokens)} / ${int(step.record.token_budget)} tok`,
+    keys: () => [["", "√ scale"]],
     draw: drawBatch,
   },
   {
@@ -53,18 +56,30 @@ export const STRIPS: readonly Strip[] = [
     title: "KV cache",
     readout: (step, store) =>
       step === null || store.head === null ? "" : `${percent(step.numUsed / store.head.numBlocks)} used`,
+    keys: (_, theme) => [
+      [theme.used, "used"],
+      [theme.cached, "cached"],
+    ],
     draw: drawKv,
   },
   {
     id: "queue",
     title: "Queue",
     readout: (step) => (step === null ? "" : `${int(step.numWaiting)} waiting`),
+    keys: () => [["", "by reason"]],
     draw: drawQueue,
   },
   {
     id: "times",
     title: "Step time",
     readout: (step) => (step === null ? "" : seconds(step.end - step.record.time)),
+    keys: (step, theme) =>
+      step === null
+        ? []
+        : [...PHASES]
+            .sort((a, b) => step.record.times[b] - step.record.times[a])
+            .slice(0, 2)
+            .map((phase) => [theme.phases[phase], phase] as const),
     draw: drawTimes,
   },
 ];
@@ -206,5 +221,18 @@ export function drawStripFrame(style: StripStyle, strip: Strip, step: Step | nul
   context.fillText(strip.title, 8, top + 13);
   context.fillStyle = theme.fg;
   context.font = `12px ${theme.font}`;
-  context.fillText(strip.readout(step, store), 8, top + 28, axis.left - 14);
+  context.fillText(strip.readout(step, store), 8, top + 27, axis.left - 14);
+  context.font = `10px ${theme.font}`;
+  let x = 8;
+  for (const [colour, text] of strip.keys(step, theme)) {
+    if (x + 10 + context.measureText(text).width > axis.left - 4) break;
+    if (colour !== "") {
+      context.fillStyle = colour;
+      context.fillRect(x, top + 33, 7, 7);
+      x += 10;
+    }
+    context.fillStyle = theme.fg3;
+    context.fillText(text, x, top + 40);
+    x += context.measureText(text).width + 8;
+  }
 }

@@ -130,6 +130,9 @@ export class TokenText {
       const mark = id === token.id ? " ✓" : "";
       lines.push([`“${visible(this.session.store.text(id))}”${mark}`, percent(Math.exp(logprob))]);
     }
-    return { title: `Token ${int(index + 1)} of ${request.id}: “${visible(this.session.store.text(token.id))}”`, lines };
+    return {
+      title: `Token ${int(index + 1)} of ${request.id}: “${visible(this.session.store.text(token.id))}”`,
+      lines,
+    };
   }
 }

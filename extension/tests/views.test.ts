@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { decodeSnapshot } from "../src/generated.ts";
+import { EngineState } from "../src/replay.ts";
+import { quantile, Series } from "../src/series.ts";
+import { TraceStore } from "../src/store.ts";
+import { fill, ownersOf, ownership, tokensIn } from "../src/views/block_facts.ts";
+import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
+import { histogram } from "../src/views/histogram.ts";
+import { ledger } from "../src/views/memory_rows.ts";
+import { requestRows, sortRows } from "../src/views/request_rows.ts";
+import { readParams } from "../src/views/sampling_form.ts";
+import { positionOf, SLIDER_MAX, speedAt } from "../src/views/speed.ts";
+import { ticks, TimelineAxis } from "../src/views/timeline_axis.ts";
+import { payload, record, recordedTrace, shortRun, snapshot } from "./support.ts";
+
+function filled(): TraceStore {
+  const store = new TraceStore();
+  store.applyFrame(payload(shortRun(), snapshot()));
+  return store;
+}
+
+for (const count of [1, 8, 72, 1000, 20_000, 100_000]) {
+  test(`${count} blocks fit and each can be hit`, () => {
+    const [width, height] = [1200, 620];
+    const layout = layoutBlocks(count, width, height, 1);
+    assert.ok(layout.columns * layout.pitch <= width && layout.rows * layout.pitch <= height);
+    assert.ok(layout.columns * layout.rows >= count);
+    for (const block of [0, Math.floor(count / 2), count - 1]) {
+      const x = layout.left + (block % layout.columns) * layout.pitch;
+      const y = layout.top + Math.floor(block / layout.columns) * layout.pitch;
+      assert.equal(blockAt(layout, count, x, y), block);
+    }
+    assert.equal(blockAt(layout, count, -1, 0), null);
+  });
+}
+
+test("owners, fill and tokens of a block", () => {
+  const store = filled();
+  const state = store.stateAt(0)!;
+  assert.deepEqual(ownersOf(state, 1), ["r1"]);
+  assert.equal(ownership(state).first[1], 0);
+  assert.equal(fill(state, "r1", 0), 1);
+  assert.equal(fill(state, "r1", 1), 0.5);
+  assert.deepEqual(tokensIn(store, state, 0), [1, 2, 3, 4]);
+  assert.deepEqual(tokensIn(store, state, 1), [5, 6]);
+  assert.equal(tokensIn(store, state, 5), null);
+});
+
+test("a free block with cached content still tells its tokens", () => {
+  const store = filled();
+  const state = store.stateAt(2)!;
+  assert.equal(state.refCounts[1], 0);
+  assert.deepEqual(tokensIn(store, state, 1), [5, 6, 10, 11]);
+});
+
+test("a block whose owner is unknown has no tokens", () => {
+  const state = EngineState.fromSnapshot(decodeSnapshot(snapshot(4, { block_hashes: ["aa", "", "", ""] })));
+  assert.equal(tokensIn(new TraceStore(), state, 0), null);
+});
+
+test("request rows follow the time cursor", () => {
+  const store = filled();
+  const at = (step: number): string[] =>
+    requestRows(store, step).map((r) => `${r.info.id} ${r.state} ${r.outputTokens}`);
+  assert.deepEqual(at(0), ["r1 prefill 1", "r2 waiting 0"]);
+  assert.deepEqual(at(1), ["r1 running 2", "r2 waiting 0"]);
+  assert.deepEqual(at(3), ["r1 finished 3", "r2 prefill 1"]);
+  const [r1, r2] = requestRows(store, 3);
+  assert.equal(r1!.ttft, 0.75);
+  assert.equal(r1!.itl, 1);
+  assert.equal(r2!.waited, 3.25);
+  assert.equal(r2!.blocks, 1);
+  assert.equal(requestRows(store, 1)[1]!.waited, 1.75);
+});
+
+test("rows sort with live ones first and unknown values last", () => {
+  const rows = requestRows(filled(), 3);
+  assert.deepEqual(
+    sortRows(rows, "ttft", false).map((r) => r.info.id),
+    ["r2", "r1"],
+  );
+  const early = requestRows(filled(), 1);
+  assert.deepEqual(
+    sortRows(early, "ttft", true).map((r) => r.info.id),
+    ["r1", "r2"],
+  );
+});
+
+test("the ledger's rows add up, with the KV cache split at the cursor", () => {
+  const store = new TraceStore();
+  store.info = { ...recordedTrace().engine, num_blocks: 8, kv_bytes_per_block: 100 };
+  const memory = [
+    { name: "Weights", kind: "weights" as const, bytes: 5000 },
+    { name: "used", kind: "kv_used" as const, bytes: 1 },
+    { name: "cached", kind: "kv_cached" as const, bytes: 1 },
+    { name: "free", kind: "kv_free" as const, bytes: 798 },
+  ];
+  store.applyFrame(payload(shortRun(), snapshot(), { memory }));
+  assert.deepEqual(
+    ledger(store, 0).rows.map((r) => r.bytes),
+    [5000, 200, 0, 600],
+  );
+  assert.deepEqual(
+    ledger(store, 2).rows.map((r) => r.bytes),
+    [5000, 0, 200, 600],
+  );
+  assert.equal(ledger(store, 2).total, 5800);
+});
+
+test("percentiles by nearest rank, and a histogram that says what lies beyond it", () => {
+  assert.equal(quantile([1, 2, 3, 4], 0.5), 2);
+  assert.ok(Number.isNaN(quantile([], 0.5)));
+  const values = [...new Array<number>(199).fill(0.01), 5];
+  const data = histogram(values, 10);
+  assert.equal(data.count, 200);
+  assert.equal(data.p50, 0.01);
+  assert.equal(data.beyond, 1);
+  assert.equal(
+    data.bins.reduce((a, b) => a + b, 0),
+    200,
+  );
+});
+
+test("a series keeps its newest samples", () => {
+  const series = new Series(100);
+  for (let i = 0; i < 130; i++) series.push(i, i);
+  assert.equal(series.upTo(null).at(-1), 129);
+  assert.ok(series.upTo(null).length <= 125);
+  assert.deepEqual(series.upTo(20), []);
+});
+
+test("the speed slider's ends are slow motion and no limit, and positions map back", () => {
+  assert.equal(speedAt(0), 0.5);
+  assert.equal(speedAt(SLIDER_MAX), null);
+  for (const position of [10, 40, 80, 99]) assert.ok(Math.abs(positionOf(speedAt(position)) - position) <= 1);
+});
+
+test("sampling fields: empty ones are left to the engine, bad ones are named", () => {
+  assert.deepEqual(readParams({ max_tokens: " 32", temperature: "0.7", seed: "" }, true), {
+    max_tokens: 32,
+    temperature: 0.7,
+    logprobs: 5,
+  });
+  assert.throws(() => readParams({ top_k: "1.5" }, false), /Top-k must be a whole number/);
+  assert.throws(() => readParams({ temperature: "hot" }, false), /Temp must be a number, not “hot”/);
+});
+
+function longRun(steps: number): TraceStore {
+  const store = new TraceStore();
+  const records = Array.from({ length: steps }, (_, i) => record(i));
+  store.applyFrame(payload(records, snapshot()));
+  return store;
+}
+
+test("the timeline follows the newest step until the reader pans away, and reveals a cursor", () => {
+  const store = longRun(1000);
+  const axis = new TimelineAxis();
+  [axis.left, axis.right] = [100, 1060];
+  axis.track(store);
+  assert.deepEqual([axis.lo, axis.hi], [760, 1000]);
+  axis.pan(-400, store);
+  assert.equal(axis.follow, false);
+  assert.equal(axis.lo, 660);
+  axis.reveal(20);
+  assert.ok(axis.lo < 20 && axis.hi > 20);
+  assert.equal(axis.indexAt(axis.x(20.5), store), 20);
+  assert.equal(axis.indexAt(axis.left - 5, store), -1);
+});
+
+test("zoom keeps the step under the pointer, and a short run fills the view", () => {
+  const store = longRun(1000);
+  const axis = new TimelineAxis();
+  [axis.left, axis.right] = [0, 960];
+  axis.track(store);
+  axis.pan(-960, store);
+  const before = axis.value(480);
+  axis.zoom(0.5, 480, store);
+  assert.ok(Math.abs(axis.value(480) - before) < 1e-9);
+  const short = new TimelineAxis();
+  short.track(longRun(100));
+  assert.deepEqual([short.lo, short.hi], [0, 100]);
+});
+
+test("ticks are round and whole where steps are counted", () => {
+  assert.deepEqual(ticks(0, 10, 4, true), [0, 5, 10]);
+  assert.deepEqual(ticks(3, 5.2, 8, true), [3, 4, 5]);
+});
