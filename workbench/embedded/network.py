@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -196,3 +196,9 @@ def save(model: Decoder, folder: Path) -> None:
     # Written whole and then renamed, so that a reader never meets half a file.
     save_file(weights, folder / "model.safetensors.part", metadata={"format": "pt"})
     (folder / "model.safetensors.part").replace(folder / "model.safetensors")
+
+
+def load(model: Decoder, weights: Path) -> None:
+    """Read what ``save`` wrote back into a model of the same shape; the optimiser starts afresh."""
+    stored = load_file(weights)
+    model.load_state_dict({name.removeprefix("model."): weight.float() for name, weight in stored.items()})

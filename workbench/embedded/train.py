@@ -14,6 +14,7 @@ runs the same schedule again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import time
@@ -26,7 +27,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from workbench.embedded import data
-from workbench.embedded.network import Decoder, Shape, save
+from workbench.embedded.network import Decoder, Shape, load, save
 from workbench.embedded.optim import Optimiser
 from workbench.embedded.score import total_loss
 
@@ -90,23 +91,34 @@ def fits(recipe: Recipe, step: int, elapsed: float, seconds_per_step: float) -> 
     return elapsed + reserve < recipe.minutes * 60 or step >= recipe.decay_start
 
 
-def train(shape: Shape, recipe: Recipe, folder: Path, tokenizer: Tokenizer, corpus: data.Corpus) -> dict[str, object]:
-    """Run the recipe, saving weights to ``folder`` at every evaluation; returns what curve.json holds."""
+def train(
+    shape: Shape, recipe: Recipe, folder: Path, tokenizer: Tokenizer, corpus: data.Corpus, start: Path | None = None
+) -> dict[str, object]:
+    """Run the recipe, saving weights to ``folder`` at every evaluation; returns what curve.json holds.
+
+    ``start`` is a safetensors file of the same shape to go on from, None for fresh weights.
+    """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     stories = data.encode_stories(tokenizer, corpus.train)
     held_out = data.encode_stories(tokenizer, corpus.validation)
     model = Decoder(shape, recipe.dropout)
+    if start is not None:
+        load(model, start)
     optimiser = Optimiser(model, recipe.weight_decay)
     compiled = torch.compile(model, dynamic=False)
     curve: list[dict[str, float]] = []
-    length, source, epochs, recent = 0, None, 0.0, 0.0
+    length, source, epochs, recent, pace = 0, None, 0.0, 0.0, 0.0
     started = mark = time.monotonic()
     step = 0
     with tqdm(total=recipe.steps, unit="step", mininterval=5) as bar:
         while step < recipe.steps:
+            # A running mean, since the machine may have other work too; the first steps compile and do not count.
             now = time.monotonic()
-            if step > 20 and not fits(recipe, step, now - started, (now - mark) / max(1, step - 20)):
+            if step > 10:
+                pace = now - mark if step == 11 else 0.97 * pace + 0.03 * (now - mark)
+            mark = now
+            if step > 30 and not fits(recipe, step, now - started, pace):
                 recipe = replace(recipe, steps=step + recipe.decay_steps)
                 bar.total = recipe.steps
             if recipe.length_at(step) != length:
@@ -122,8 +134,6 @@ def train(shape: Shape, recipe: Recipe, folder: Path, tokenizer: Tokenizer, corp
             optimiser.step(recipe.lr_at(step))
             recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
             step += 1
-            if step == 20:
-                mark = time.monotonic()
             bar.update()
             bar.set_postfix(loss=f"{recent:.3f}", epochs=f"{epochs:.2f}", length=length, refresh=False)
             if step % 100 == 0 or step == recipe.steps:
@@ -140,11 +150,13 @@ def train(shape: Shape, recipe: Recipe, folder: Path, tokenizer: Tokenizer, corp
                 curve.append(entry)
                 tqdm.write(json.dumps(entry))
                 save(model, folder)
+                mark = time.monotonic()
     seconds = time.monotonic() - started
     return {
         "shape": asdict(shape),
         "parameters": model.parameter_count(),
         "recipe": asdict(recipe),
+        "started_from": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
         "epochs": round(epochs, 3),
         "train_tokens": sum(map(len, stories)),
         "validation_tokens": sum(map(len, held_out)),
@@ -169,6 +181,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--decay-steps", type=int, default=None, help="default: a third of the steps")
     parser.add_argument("--minutes", type=float, default=None, help="start the fall early enough to end in time")
+    parser.add_argument("--start", type=Path, default=None, help="model.safetensors to go on from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lr", type=float, default=6e-3)
     parser.add_argument("--dropout", type=float, default=0.0)
@@ -191,7 +204,7 @@ def main() -> None:
         dropout=args.dropout,
         gutenberg_share=args.gutenberg_share,
     )
-    report = train(SHAPES[args.recipe], recipe, args.out, tokenizer, corpus)
+    report = train(SHAPES[args.recipe], recipe, args.out, tokenizer, corpus, args.start)
     (args.out / "curve.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
