@@ -25,7 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "runtime": {"core", "workbench_kernels"},
     "embedded": set(),
     "llm": {"core", "trace", "engine", "runtime", "embedded", "widgets"},
-    "__init__": {"core", "trace", "engine", "llm"},
+    "show": {"trace", "llm", "widgets"},
+    "__init__": {"core", "trace", "engine", "llm", "show"},
     "widgets": {"core", "trace", "engine", "sim"},
     "server": {"core", "trace", "engine", "llm"},
     "bench": {"core", "trace", "engine", "sim", "llm", "runtime", "embedded", "workbench_kernels"},
@@ -39,7 +40,7 @@ HEAVY = {"torch", "transformers", "triton", "numba", "safetensors", "tokenizers"
 HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm"}
 
 # Where an import of ours inside a function is meant: to load torch only when a model is, or one command's needs only.
-LAZY = {"workbench/__init__.py", "workbench/llm.py", "workbench/cli.py"}
+LAZY = {"workbench/__init__.py", "workbench/llm.py", "workbench/show.py", "workbench/cli.py"}
 
 
 class Import(NamedTuple):

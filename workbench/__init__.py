@@ -6,8 +6,9 @@ torch is imported when a model is loaded, not when this package is.
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.outputs import CompletionOutput, RequestOutput, StreamOutput
 from workbench.llm import LLM
+from workbench.show import show
 from workbench.trace import Trace
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams", "StreamOutput", "Trace", "__version__"]
+__all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams", "StreamOutput", "Trace", "__version__", "show"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import uuid
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from workbench.engine.engine_core import EngineCore
 from workbench.engine.engine_loop import EngineLoop, LoopStatus
 from workbench.engine.handle import RequestHandle
 from workbench.engine.hooks import Hooks
+from workbench.engine.info import engine_info
 from workbench.engine.interfaces import MemoryRow, Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
@@ -95,7 +97,12 @@ class LLM:
         config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
         runner = TorchModelRunner(loaded, config)
         self.args = args
-        self._loop = EngineLoop(EngineCore(runner, config, policy, args.trace_steps))
+        self.engine_id = uuid.uuid4().hex[:12]
+        settings = resolved_settings(args, loaded.spec, config, policy.name)
+        info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
+        token_text = None if loaded.tokenizer is None else loaded.tokenizer.token_text
+        core = EngineCore(runner, config, policy, args.trace_steps, info=info, token_text=token_text)
+        self._loop = EngineLoop(core)
         self._client = EngineClient(self._loop, loaded.tokenizer)
         # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
         self._finalizer = weakref.finalize(self, self._loop.shutdown)
@@ -242,11 +249,6 @@ class LLM:
         """Who holds the bytes."""
         return self._loop.call(lambda: list(self._loop.core.runner.memory()))
 
-    @property
-    def engine_id(self) -> str:
-        """A name for this engine that no other has."""
-        return self._client.engine_id
-
     def get_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None if the model has none."""
         return self._client.tokenizer
@@ -259,7 +261,7 @@ class LLM:
         """One view: "blocks", "timeline", "requests", "memory", "latency", "playground" or "controls"."""
         from workbench.widgets.engine_widget import EngineWidget  # ipywidgets is only needed where there is a page
 
-        return EngineWidget(self._client, self.settings, starters(), name, height)
+        return EngineWidget(self._client, name, height)
 
     def __repr__(self) -> str:
         spec, status, config = self.model, self._loop.status(), self._loop.core.scheduler.config

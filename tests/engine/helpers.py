@@ -3,12 +3,14 @@
 import time
 from typing import Any
 
-from workbench.core.config import SchedulerConfig
+from workbench.core.config import EngineArgs, SchedulerConfig
 from workbench.core.policy import make_policy
 from workbench.core.sampling_params import SamplingParams
+from workbench.core.settings import resolved_settings
 from workbench.engine.engine_core import EngineCore
 from workbench.engine.engine_loop import EngineLoop
 from workbench.engine.handle import RequestHandle
+from workbench.engine.info import engine_info
 from workbench.engine.request_stream import RequestStream
 from workbench.sim import FakeRunner
 
@@ -49,14 +51,20 @@ class Engine:
         }
         config = SchedulerConfig(**settings)
         self.runner = FakeRunner(config, **(runner or {}))
-        self.core = EngineCore(self.runner, config, make_policy("fcfs"), trace_steps)
+        self.tokenizer = LetterTokenizer()
+        settings_table = resolved_settings(EngineArgs(), self.runner.spec, config, "fcfs")
+        starters = [{"title": "t", "text": "x"}]
+        info = engine_info("test", self.runner.spec, config, settings_table, starters)
+        self.core = EngineCore(
+            self.runner, config, make_policy("fcfs"), trace_steps, info=info, token_text=self.tokenizer.token_text
+        )
         self.loop = EngineLoop(self.core)
         self.count = 0
 
     def submit(self, prompt: list[int], priority: int = 0, **params: Any) -> RequestHandle:
         self.count += 1
         stream = RequestStream(
-            f"r{self.count}", None, tuple(prompt), SamplingParams(**params), LetterTokenizer(), self.core.now()
+            f"r{self.count}", None, tuple(prompt), SamplingParams(**params), self.tokenizer, self.core.now()
         )
         self.core.scheduler.check_request(prompt, stream.params)
         self.loop.post(lambda: self.core.add_request(stream, priority, ""))

@@ -7,25 +7,11 @@ import weakref
 
 import pytest
 
-from tests.engine.helpers import Engine, LetterTokenizer, wait_until
-from workbench.core.config import EngineArgs
+from tests.engine.helpers import Engine, wait_until
 from workbench.core.errors import ConfigError, EngineClosedError
-from workbench.core.records import (
-    Arrival,
-    BlockEvent,
-    Finished,
-    RequestState,
-    Sampled,
-    SettingChange,
-    Snapshot,
-    StepRecord,
-    StepTimes,
-)
-from workbench.core.scheduler_output import Decision
 from workbench.engine.client import EngineClient
-from workbench.core.settings import resolved_settings
 from workbench.trace import Replay
-from workbench.trace.wire import snapshot_to_json
+from workbench.trace.wire import record_from_json, snapshot_from_json, snapshot_to_json
 from workbench.widgets import feed as feed_module
 from workbench.widgets.engine_widget import EngineWidget
 
@@ -70,32 +56,6 @@ class Page:
         self.texts.update(payload["texts"])
 
 
-def snapshot_from_json(value) -> Snapshot:
-    tuples = {name: tuple(value[name]) for name in ("ref_counts", "block_hashes", "free_blocks", "waiting", "running")}
-    tables = {name: tuple(table) for name, table in value["block_tables"].items()}
-    requests = {
-        name: RequestState(*[tuple(v) if isinstance(v, list) else v for v in state])
-        for name, state in value["requests"].items()
-    }
-    return Snapshot(**{**value, **tuples, "block_tables": tables, "requests": requests})
-
-
-def record_from_json(value) -> StepRecord:
-    parts = {
-        "arrivals": Arrival,
-        "decisions": Decision,
-        "block_events": BlockEvent,
-        "sampled": Sampled,
-        "finished": Finished,
-        "changes": SettingChange,
-    }
-    made = {
-        name: tuple(kind(*[tuple(v) if isinstance(v, list) else v for v in item]) for item in value[name])
-        for name, kind in parts.items()
-    }
-    return StepRecord(**{**value, **made, "times": StepTimes(*value["times"])})
-
-
 @pytest.fixture
 def engine():
     with Engine(num_blocks=12) as made:
@@ -103,9 +63,8 @@ def engine():
 
 
 def make_widget(engine, view="dashboard"):
-    client = EngineClient(engine.loop, LetterTokenizer())
-    settings = resolved_settings(EngineArgs(), engine.runner.spec, engine.core.scheduler.config, "fcfs")
-    widget = EngineWidget(client, settings, [{"title": "t", "text": "x"}], view)
+    client = EngineClient(engine.loop, engine.tokenizer)
+    widget = EngineWidget(client, view)
     widget.keep = client  # stands for the LLM
     return widget
 

@@ -1,5 +1,7 @@
 """A decision in plain English, with its numbers. The views say the same in extension/src/reasons.ts."""
 
+from collections.abc import Callable
+
 from workbench.core.scheduler_output import Action, Decision, Reason
 
 
@@ -29,7 +31,7 @@ def _by(d: Decision) -> str:
     return f", most by {d.other}" if d.other else ""
 
 
-_WAITS = {
+_WAITS: dict[Reason, Callable[[Decision], str]] = {
     Reason.TOKEN_BUDGET: lambda d: f"waits: token budget used up{_by(d)}",
     Reason.NO_CHUNKING: lambda d: f"waits: {d.need} tokens do not fit in the {d.have} left of the budget",
     Reason.MAX_NUM_SEQS: lambda d: f"waits: the batch is full at max_num_seqs={d.have}",

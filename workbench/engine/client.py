@@ -1,7 +1,6 @@
 """Puts requests into a running engine from any thread: for LLM, for widgets, for servers."""
 
 import itertools
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ class EngineClient:
     """Turns prompts into tokens, checks them, names them and queues them. Nothing here touches engine state."""
 
     def __init__(self, loop: EngineLoop, tokenizer: Tokenizer | None) -> None:
-        self.engine_id = uuid.uuid4().hex[:12]
         self.loop = loop
         self.tokenizer = tokenizer
         self._ids = itertools.count(1)

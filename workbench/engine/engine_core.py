@@ -1,7 +1,7 @@
 """One step: schedule, run, update, record. No threads here; engine_loop.py drives it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.core.config import SchedulerConfig
@@ -24,7 +24,8 @@ LIVE_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "enable_prefix_cachin
 class EngineCore:
     """The scheduler, the runner and the trace, put together. Only one thread may use it.
 
-    clock: seconds since some fixed moment, never going back. It is read here and nowhere below.
+    info and token_text go into the trace. clock: seconds since some fixed moment, never going back; it is read here
+    and nowhere below.
     """
 
     def __init__(
@@ -33,11 +34,14 @@ class EngineCore:
         config: SchedulerConfig,
         policy: Policy,
         trace_steps: int,
+        *,
+        info: Mapping[str, Any] | None = None,
+        token_text: Callable[[int], str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.runner = runner
         self.scheduler = Scheduler(config, policy)
-        self.trace = Trace(self.scheduler.snapshot(), trace_steps)
+        self.trace = Trace(self.scheduler.snapshot(), trace_steps, info, token_text)
         self.hooks = Hooks()
         self._clock = clock
         self._start = clock()

@@ -2,11 +2,18 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.records import Snapshot, StepRecord
+from workbench.trace.files import TraceContent, read_trace, write_trace
+from workbench.trace.html import render_html
+from workbench.trace.perfetto import trace_events
 from workbench.trace.replay import Replay
+from workbench.trace.tokens import tokens_in
+from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
 KEYFRAME_STEPS = 256
 MAX_KEYFRAMES = 64
@@ -21,15 +28,26 @@ class Trace:
 
     One thread appends; any thread may read at the same time. Appending costs one list store and, once the ring is
     full, one replayed record. Snapshots are made only when asked for; a few are kept, so that stepping about is cheap.
+
+    info: what never changes about the run (model, sizes, settings), for views and files. token_text: the text of a
+    token id.
     """
 
-    def __init__(self, start: Snapshot, capacity: int) -> None:
+    def __init__(
+        self,
+        start: Snapshot,
+        capacity: int,
+        info: Mapping[str, Any] | None = None,
+        token_text: Callable[[int], str] | None = None,
+    ) -> None:
         self.capacity = capacity
-        self.num_dropped = 0
+        self.info = dict(info or {})
+        self.token_text = token_text
         self._base = Replay(start)
         self._ring: list[StepRecord | None] = []
         self._origin = start.step + 1
         self._end = self._origin
+        self.first_step = self._origin  # the oldest step that is held
         self._lock = threading.Lock()
         self._keyframes: OrderedDict[int, Snapshot] = OrderedDict()
 
@@ -46,7 +64,7 @@ class Trace:
                 if oldest is not None:
                     self._base.apply(oldest)
                 self._ring[slot] = record
-                self.num_dropped += 1
+                self.first_step += 1
                 self._end = record.step + 1
             return
         self._end = record.step + 1
@@ -64,9 +82,9 @@ class Trace:
         return f"Trace(steps {self.first_step} to {self.last_step}{dropped})"
 
     @property
-    def first_step(self) -> int:
-        """The oldest step that is held."""
-        return self._origin + self.num_dropped
+    def num_dropped(self) -> int:
+        """Steps that the run had and the trace no longer has."""
+        return self.first_step
 
     @property
     def last_step(self) -> int:
@@ -116,6 +134,72 @@ class Trace:
             snapshot = replay.snapshot()
             self._keep(snapshot)
             return snapshot
+
+    def held(self) -> tuple[Snapshot, list[StepRecord]]:
+        """The state before the oldest record, and all records, from one moment."""
+        with self._lock:
+            return self._base.snapshot(), self.records()
+
+    def texts(self) -> dict[int, str]:
+        """Token id -> text of every token that the trace names; empty without a tokenizer."""
+        base, records = self.held()
+        return self._texts(tokens_in(records, base))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the trace to a file and return its path. A run may go on meanwhile; what comes later is not in it."""
+        base, records = self.held()
+        texts = self._texts(tokens_in(records, base))
+        write_trace(Path(path), TraceContent(self.info, texts, base, records))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Trace":
+        """Open a saved trace, with no engine and no model. Raises TraceFileError or FileNotFoundError."""
+        content = read_trace(Path(path))
+        trace = cls(content.base, max(1, len(content.records)), content.info, lambda t: content.texts.get(t, f"<{t}>"))
+        for record in content.records:
+            trace.append(record)
+        return trace
+
+    def to_perfetto(self, path: str | Path) -> Path:
+        """Write Chrome trace-event JSON, which Perfetto and chrome://tracing open; returns the path."""
+        Path(path).write_bytes(dumps(trace_events(self.records())))
+        return Path(path)
+
+    def to_html(self, path: str | Path, view: str = "dashboard") -> Path:
+        """Write one page that replays the trace in any browser, with no kernel and no network; returns the path."""
+        title = f"{self.info.get('model', 'engine')}: steps {self.first_step} to {self.last_step}"
+        page = render_html(self.info, self.payload(), view, title)
+        Path(path).write_text(page, encoding="utf-8")
+        return Path(path)
+
+    def payload(self) -> dict[str, Any]:
+        """The whole trace as one keyframe of the views' stream (extension/PROTOCOL.md)."""
+        base, records = self.held()
+        last = records[-1] if records else None
+        status: dict[str, Any] = {
+            "state": "closed",
+            "paused_at": None,
+            "speed": None,
+            "step": self.last_step,
+            "time": 0.0 if last is None else last.time + last.duration,
+            "max_num_seqs": 0 if last is None else last.max_num_seqs,
+            "max_num_batched_tokens": 0 if last is None else last.token_budget,
+            "num_running": len(self.at().running),
+            "num_waiting": len(self.at().waiting),
+            "memory": [],
+            "dropped_steps": self.num_dropped,
+            "message": "a saved trace",
+        }
+        return {
+            "snapshot": snapshot_to_json(base),
+            "records": [record_to_json(record) for record in records],
+            "texts": self._texts(tokens_in(records, base)),
+            "status": status,
+        }
+
+    def _texts(self, tokens: set[int]) -> dict[int, str]:
+        return {} if self.token_text is None else {token: self.token_text(token) for token in sorted(tokens)}
 
     def _keep(self, snapshot: Snapshot) -> None:
         self._keyframes[snapshot.step] = snapshot

@@ -2,9 +2,22 @@
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from workbench.core.records import Snapshot, StepRecord, StepTimes
+from workbench.core.records import (
+    Arrival,
+    BlockEvent,
+    BlockEventKind,
+    Finished,
+    RequestState,
+    Sampled,
+    SettingChange,
+    Snapshot,
+    StepRecord,
+    StepTimes,
+)
+from workbench.core.scheduler_output import Action, Decision, Reason
 
 _TIME_DIGITS = 7  # a tenth of a microsecond
 
@@ -31,6 +44,46 @@ def record_to_json(record: StepRecord) -> dict[str, Any]:
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot as a JSON-ready mapping with Snapshot's field names."""
     return {name: getattr(snapshot, name) for name in Snapshot.__slots__}
+
+
+def record_from_json(value: Mapping[str, Any]) -> StepRecord:
+    """What record_to_json gave, its times rounded. Raises KeyError, TypeError or ValueError for anything else."""
+    return StepRecord(
+        step=int(value["step"]),
+        time=float(value["time"]),
+        times=StepTimes(*map(float, value["times"])),
+        arrivals=tuple(Arrival(*_tuples(item)) for item in value["arrivals"]),
+        decisions=tuple(Decision(item[0], Action(item[1]), Reason(item[2]), *item[3:]) for item in value["decisions"]),
+        block_events=tuple(BlockEvent(BlockEventKind(item[0]), *item[1:]) for item in value["block_events"]),
+        sampled=tuple(Sampled(*_tuples(item)) for item in value["sampled"]),
+        finished=tuple(Finished(*item) for item in value["finished"]),
+        changes=tuple(SettingChange(*item) for item in value["changes"]),
+        num_scheduled_tokens=int(value["num_scheduled_tokens"]),
+        token_budget=int(value["token_budget"]),
+        max_num_seqs=int(value["max_num_seqs"]),
+        num_free_blocks=int(value["num_free_blocks"]),
+    )
+
+
+def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
+    """What snapshot_to_json gave. Raises KeyError, TypeError or ValueError for anything else."""
+    return Snapshot(
+        step=int(value["step"]),
+        num_blocks=int(value["num_blocks"]),
+        block_size=int(value["block_size"]),
+        block_tables={name: tuple(table) for name, table in value["block_tables"].items()},
+        ref_counts=tuple(value["ref_counts"]),
+        block_hashes=tuple(value["block_hashes"]),
+        free_blocks=tuple(value["free_blocks"]),
+        waiting=tuple(value["waiting"]),
+        running=tuple(value["running"]),
+        requests={name: RequestState(*_tuples(state)) for name, state in value["requests"].items()},
+    )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON arrays back to tuples, all the way down."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def dumps(value: Any) -> bytes:

@@ -8,7 +8,6 @@ import anywidget
 import traitlets
 
 from workbench.core.errors import ConfigError, EngineClosedError
-from workbench.core.settings import Settings
 from workbench.engine.client import EngineClient
 from workbench.widgets.commands import run_command
 from workbench.widgets.feed import Feed
@@ -18,6 +17,12 @@ PROTOCOL_VERSION = 1
 VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
 
 BUNDLE = Path(__file__).parent / "static" / "workbench.js"
+
+
+def check_view(name: str) -> None:
+    """Raise ConfigError unless there is a view of that name."""
+    if name not in VIEWS:
+        raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {name!r}")
 
 
 class EngineWidget(anywidget.AnyWidget):
@@ -34,18 +39,15 @@ class EngineWidget(anywidget.AnyWidget):
     _feed: Feed | None = None  # a widget that was refused is closed all the same
     height = traitlets.Int(0, min=0).tag(sync=True)
 
-    def __init__(
-        self, client: EngineClient, settings: Settings, starters: list[dict[str, str]], view: str, height: int = 0
-    ) -> None:
-        if view not in VIEWS:
-            raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {view!r}")
+    def __init__(self, client: EngineClient, view: str, height: int = 0) -> None:
+        check_view(view)
         if client.loop.status().state == "closed":
             raise EngineClosedError("the engine was shut down; make a new LLM()")
-        super().__init__(view=view, engine_id=client.engine_id, height=height)
+        super().__init__(view=view, engine_id=client.loop.core.trace.info["engine_id"], height=height)
         if self.comm is not None:
             mend_comm(self.comm)
         self._client = weakref.ref(client)
-        self._hello = {"type": "hello", "protocol": PROTOCOL_VERSION, "engine": engine_info(client, settings, starters)}
+        self._hello = {"type": "hello", "protocol": PROTOCOL_VERSION, "engine": client.loop.core.trace.info}
         self._feed = Feed(self._client, self._send_frame)
         self.on_msg(lambda _, content, buffers: self.receive(content))
 
@@ -80,27 +82,3 @@ class EngineWidget(anywidget.AnyWidget):
                 return
             args = content.get("args") or {}
             run_command(client, str(content.get("name")), args, lambda answer: self.send({**reply, **answer}))
-
-
-def engine_info(client: EngineClient, settings: Settings, starters: list[dict[str, str]]) -> dict[str, Any]:
-    """What a view shows of an engine that never changes while it lives."""
-    core = client.loop.core
-    spec, config = core.runner.spec, core.scheduler.config
-    return {
-        "engine_id": client.engine_id,
-        "model": spec.name,
-        "architecture": spec.architecture,
-        "backend": spec.backend,
-        "device": spec.device,
-        "dtype": spec.dtype,
-        "num_blocks": config.num_blocks,
-        "block_size": config.block_size,
-        "kv_bytes_per_block": spec.kv_bytes_per_token * config.block_size,
-        "max_model_len": spec.max_model_len,
-        "vocab_size": spec.vocab_size,
-        "num_parameters": spec.num_parameters,
-        "num_layers": spec.num_layers,
-        "weight_bytes": spec.weight_bytes,
-        "settings": {name: [str(row.requested), str(row.resolved)] for name, row in settings.items()},
-        "starters": starters,
-    }

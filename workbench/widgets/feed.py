@@ -13,6 +13,7 @@ from typing import Any
 from workbench.core.records import StepRecord
 from workbench.engine.client import EngineClient
 from workbench.engine.engine_loop import LoopStatus
+from workbench.trace.tokens import tokens_in
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
 Send = Callable[[dict[str, Any], list[bytes]], None]
@@ -132,24 +133,23 @@ class _Page:
             payload["snapshot"] = snapshot_to_json(base)
             start = base.step + 1
             self._texts_sent.clear()
-            for state in base.requests.values():
-                tokens.update(state.prompt_token_ids, state.output_token_ids)
+            tokens = tokens_in((), base)
         records = trace.records(start, start + FRAME_STEPS)
         self._next_step = records[-1].step + 1 if records else start
         payload["records"] = [record_to_json(record) for record in records]
-        tokens |= _tokens_in(records)
+        tokens |= tokens_in(records)
         payload["texts"] = self._texts(client, tokens)
         payload["status"] = self._last_status = self._status(client, status)
         self.seq += 1
         return {"type": "frame", "seq": self.seq, "keyframe": keyframe}, [dumps(payload)]
 
     def _texts(self, client: EngineClient, tokens: set[int]) -> dict[int, str]:
-        tokenizer = client.tokenizer
-        if tokenizer is None:
+        token_text = client.loop.core.trace.token_text
+        if token_text is None:
             return {}
         new = tokens - self._texts_sent
         self._texts_sent |= new
-        return {token: tokenizer.token_text(token) for token in sorted(new)}
+        return {token: token_text(token) for token in sorted(new)}
 
     def _status(self, client: EngineClient, status: LoopStatus) -> dict[str, Any]:
         core = client.loop.core
@@ -190,14 +190,3 @@ def memory_rows(client: EngineClient) -> list[dict[str, Any]]:
         )
         rows += [{"name": name, "kind": kind, "bytes": blocks * block_bytes} for name, kind, blocks in parts]
     return rows
-
-
-def _tokens_in(records: list[StepRecord]) -> set[int]:
-    tokens: set[int] = set()
-    for record in records:
-        for arrival in record.arrivals:
-            tokens.update(arrival.prompt_token_ids)
-        for sampled in record.sampled:
-            tokens.add(sampled.token_id)
-            tokens.update(token for token, _ in sampled.alternatives)
-    return tokens

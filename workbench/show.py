@@ -1,0 +1,19 @@
+"""show(): any engine or trace in any view."""
+
+from typing import TYPE_CHECKING
+
+from workbench.llm import LLM
+from workbench.trace import Trace
+
+if TYPE_CHECKING:
+    from workbench.widgets.engine_widget import EngineWidget
+    from workbench.widgets.trace_widget import TraceWidget
+
+
+def show(what: LLM | Trace, view: str = "dashboard", height: int = 0) -> "EngineWidget | TraceWidget":
+    """A view of a running engine or of a trace, live or loaded. height in pixels, 0 for the view's own."""
+    if isinstance(what, LLM):
+        return what.view(view, height)
+    from workbench.widgets.trace_widget import TraceWidget  # ipywidgets is only needed where there is a page
+
+    return TraceWidget(what, view, height)

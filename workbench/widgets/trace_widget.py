@@ -1,0 +1,48 @@
+"""A view of a saved trace: the same page code, and no engine behind it."""
+
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.trace import Trace
+from workbench.trace.wire import dumps
+from workbench.widgets.engine_widget import BUNDLE, PROTOCOL_VERSION, check_view
+
+FRAME_STEPS = 2000
+
+
+class TraceWidget(anywidget.AnyWidget):
+    """Sends a trace to a page once, in frames, whenever the page asks for it."""
+
+    _esm = BUNDLE
+
+    view = traitlets.Unicode("dashboard").tag(sync=True)
+    engine_id = traitlets.Unicode().tag(sync=True)
+    height = traitlets.Int(0, min=0).tag(sync=True)
+
+    def __init__(self, trace: Trace, view: str = "dashboard", height: int = 0) -> None:
+        check_view(view)
+        # A name of its own: the trace of a live engine, shown beside it, is not that engine.
+        super().__init__(view=view, engine_id=f"trace-{id(trace):x}", height=height)
+        self._trace = trace
+        self.on_msg(lambda _, content, buffers: self.receive(content))
+
+    def receive(self, content: Any) -> None:
+        """Take a message from a page."""
+        kind = content.get("type") if isinstance(content, dict) else None
+        if kind == "subscribe":
+            self._send_all()
+        elif kind == "command":
+            error = {"kind": "SavedTrace", "message": "this is a saved trace: there is no engine to command"}
+            self.send({"type": "reply", "id": content.get("id"), "ok": False, "error": error})
+
+    def _send_all(self) -> None:
+        self.send({"type": "hello", "protocol": PROTOCOL_VERSION, "engine": self._trace.info})
+        payload = self._trace.payload()
+        records = payload["records"]
+        for seq, start in enumerate(range(0, max(1, len(records)), FRAME_STEPS), start=1):
+            part = {"records": records[start : start + FRAME_STEPS], "texts": {}, "status": payload["status"]}
+            if start == 0:
+                part |= {"snapshot": payload["snapshot"], "texts": payload["texts"]}
+            self.send({"type": "frame", "seq": seq, "keyframe": start == 0}, [dumps(part)])
