@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,30 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(wanted).resolve() if wanted else tmp_path_factory.mktemp("screenshots")
 
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test failed, so that its fixture can take a picture before the page is gone."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
 @pytest.fixture
-def lab(browser: Browser, lab_server: LabServer, screenshots: Path) -> Iterator[LabPage]:
-    """A fresh page; the test opens a notebook in it."""
+def lab(
+    browser: Browser, lab_server: LabServer, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[LabPage]:
+    """A fresh page; the test opens a notebook in it. After a failure what can be known of it is printed."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, device_scale_factor=1)
     page = LabPage(context.new_page(), lab_server, screenshots)
     yield page
+    if request.node.stash.get(FAILED, False):
+        print("picture:", page.screenshot("failed-" + re.sub(r"\W+", "-", request.node.name)))
+        print("errors in the page:", page.console_errors)
+        print("the server's last lines:", *page.server.log().splitlines()[-20:], sep="\n")
     page.close()
