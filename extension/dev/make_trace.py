@@ -23,11 +23,11 @@ from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
 
 WORDS = (
-    " the a and to was little she he it in of one day said with her his you they very big saw happy for on that up not "
+    "the a and to was little she he it in of one day said with her his you they very big saw happy for on that up not "
     "red dog cat bird tree house park mom wanted play went had so made then ball boat friend looked smiled ran home"
-).split(" ")
+)
 PUNCTUATION = [".", ",", "!", "\n"]
-VOCABULARY = PUNCTUATION + [w if i == 0 else " " + w for i, w in enumerate(WORDS)]
+VOCABULARY = ["", *PUNCTUATION, *(" " + word for word in WORDS.split())]
 
 
 def main() -> None:
@@ -168,7 +168,7 @@ def engine_info(config: SchedulerConfig) -> dict[str, Any]:
         "starters": [
             {"title": "Once upon a time", "text": "Once upon a time, there was a little girl named Lily. She loved to"},
             {"title": "The brave mouse", "text": "Once upon a time, in a small house, there lived a brave mouse named"},
-            {"title": "Lost in the park", "text": "One day, Tom and his dog Spot went to the big park. Tom could not find"},
+            {"title": "Lost in the park", "text": "One day, Tom and his dog Spot went to the big park. Tom could not"},
         ],
     }
 

@@ -30,11 +30,16 @@ export class Stage {
   private readonly entries: Entry[] = [];
   private readonly stops: (() => void)[] = [];
   private readonly observer: IntersectionObserver;
+  private readonly root: HTMLElement;
+  private readonly following: ReturnType<typeof followTheme>;
   private theme!: Theme;
+  /** False while the colours were read outside a document, where they are all unknown. */
+  private themed = false;
   private frame = 0;
 
   constructor(session: Session, root: HTMLElement) {
     this.session = session;
+    this.root = root;
     this.observer = new IntersectionObserver((changes) => {
       for (const change of changes) {
         const entry = this.entries.find((e) => e.element === change.target);
@@ -42,11 +47,13 @@ export class Stage {
       }
       this.request();
     });
+    this.following = followTheme(root, (theme) => {
+      this.theme = theme;
+      this.themed = root.isConnected;
+      this.invalidateAll();
+    });
     this.stops.push(
-      followTheme(root, (theme) => {
-        this.theme = theme;
-        this.invalidateAll();
-      }),
+      this.following.stop,
       session.onChange(() => this.invalidateAll()),
     );
   }
@@ -83,6 +90,7 @@ export class Stage {
     if (this.frame !== 0 || !this.entries.some((e) => e.dirty && e.visible)) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
+      if (!this.themed && this.root.isConnected) this.following.again();
       for (const entry of this.entries) {
         if (!entry.dirty || !entry.visible) continue;
         entry.dirty = false;

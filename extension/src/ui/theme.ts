@@ -98,8 +98,14 @@ function prefersDark(): boolean {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Keep `root` in the page's theme; `changed` is told the colours, at once and after each change. */
-export function followTheme(root: HTMLElement, changed: (theme: Theme) => void): () => void {
+/**
+ * Keep `root` in the page's theme; `changed` is told the colours, at once and after each change. Colours can only be
+ * resolved inside a document: a root that is put there later calls `again`.
+ */
+export function followTheme(
+  root: HTMLElement,
+  changed: (theme: Theme) => void,
+): { again: () => void; stop: () => void } {
   const apply = (): void => {
     root.dataset["theme"] = prefersDark() ? "dark" : "light";
     changed(readTheme(root));
@@ -112,9 +118,12 @@ export function followTheme(root: HTMLElement, changed: (theme: Theme) => void):
   const query = matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", apply);
   apply();
-  return () => {
-    observer.disconnect();
-    query.removeEventListener("change", apply);
+  return {
+    again: apply,
+    stop: () => {
+      observer.disconnect();
+      query.removeEventListener("change", apply);
+    },
   };
 }
 

@@ -216,7 +216,13 @@ class BlocksView implements View {
           );
         else if (state.hashes[block] !== "") {
           target.beginPath();
-          target.arc(x + size / 2, y + size / 2, Math.max(1.5 * scale, size * 0.09), 0, 2 * Math.PI);
+          target.arc(
+            x + size / 2,
+            y + size / 2,
+            Math.max(1.2 * scale, Math.min(size * 0.09, 3 * scale)),
+            0,
+            2 * Math.PI,
+          );
           target.fill();
         }
       }

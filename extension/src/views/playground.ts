@@ -1,6 +1,7 @@
 // Playground: several prompts at once, their tokens as they come, each with its probability and latency.
 
 import { count, int } from "../format.ts";
+import { explainEnding } from "../reasons.ts";
 import type { Session } from "../session.ts";
 import type { RequestInfo } from "../trace_types.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
@@ -112,11 +113,12 @@ class PlaygroundView implements View {
     }
     card.element.style.setProperty("--chip", theme.request(request.colour));
     setText(card.head, `${request.id} · ${this.progress(request)}`);
+    card.element.classList.toggle("iw-failed", request.ending?.reason === "error");
   }
 
   private progress(request: RequestInfo): string {
     const tokens = count(request.tokens.length, "token");
-    if (request.ending !== null) return `${tokens} · ${request.ending.reason}`;
+    if (request.ending !== null) return `${tokens} · ${explainEnding(request.ending.reason, request.ending.detail)}`;
     if (request.tokens.length === 0) return "waiting for its first token";
     return `${int(request.tokens.length)} of ${count(request.maxTokens, "token")}`;
   }
