@@ -22,9 +22,9 @@ class QuerySpan(NamedTuple):
 class AttentionMetadata:
     """One step's tokens, T in all, as every kernel of every layer reads them. Made once per step.
 
-    positions [T] int64: index of the token in its request. slot_mapping [T] int64: block * block_size + offset where its
-    K and V are written. token_rows [T] int32: row of block_tables [rows, max_blocks] int32. spans: the batch in order,
-    one per request. The arrays are host memory; device holds the same four as tensors where the model runs elsewhere.
+    positions [T] int64: index of the token in its request. slot_mapping [T] int64: block * block_size + offset where
+    its K and V are written. token_rows [T] int32: row of block_tables [rows, max_blocks] int32. spans: the batch in
+    order, one per request. The arrays are host memory; device holds the same four as tensors on the model's device.
     """
 
     positions: IntArray

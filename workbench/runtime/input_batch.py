@@ -1,4 +1,4 @@
-"""The runner's rows, kept from step to step and changed only where a plan says so, and a step's inputs made from them."""
+"""The runner's rows, kept from step to step and changed where a plan says so, and a step's inputs made from them."""
 
 from typing import NamedTuple
 

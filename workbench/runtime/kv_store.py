@@ -1,4 +1,4 @@
-"""The KV pool's memory: one tensor per layer, [2, num_blocks, block_size, num_kv_heads, head_size], K first and V second."""
+"""The KV pool's memory: one tensor per layer, [2, num_blocks, block_size, num_kv_heads, head_size], K first, then V."""
 
 from collections.abc import Sequence
 
@@ -29,8 +29,8 @@ class KVStore:
             self.layers = [torch.empty(shape, dtype=dtype, device=device).zero_() for _ in range(spec.num_layers)]
         except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError where a CPU allocation fails
             raise KVCacheTooSmallError(
-                f"a KV pool of {num_blocks} blocks needs {self.num_bytes / 2**20:,.0f} MiB and {device} has not that much "
-                "left; lower num_gpu_blocks_override, kv_cache_memory_bytes or gpu_memory_utilization"
+                f"a KV pool of {num_blocks} blocks needs {self.num_bytes / 2**20:,.0f} MiB and {device} has not that "
+                "much left; lower num_gpu_blocks_override, kv_cache_memory_bytes or gpu_memory_utilization"
             ) from error
 
     def copy(self, copies: Sequence[BlockCopy]) -> None:

@@ -14,9 +14,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from workbench.core.config import EngineArgs, ModelSpec
 from workbench.core.errors import ConfigError, ModelLoadError, UnsafeModelError
+from workbench.runtime.linear import cpu_computes_bfloat16
 from workbench.runtime.models.base import Model
 from workbench.runtime.models.decoder import Decoder
 from workbench.runtime.models.decoder_config import DecoderConfig, UnsupportedByDecoder, decoder_config
+from workbench.runtime.models.transformers_model import AttentionShape, TransformersModel
 from workbench.runtime.tokenizer import Tokenizer
 from workbench.runtime.weights import Checkpoint, find_weight_files
 
@@ -25,7 +27,7 @@ _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py")
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run. tokenizer: None for a model of bare token ids. notes: what was decided on the user's behalf."""
+    """A model ready to run. tokenizer: None for a model of bare token ids. notes: what was decided for the user."""
 
     model: Model
     spec: ModelSpec
@@ -37,8 +39,8 @@ class LoadedModel:
 def load_model(args: EngineArgs) -> LoadedModel:
     """Load args.model onto args.device.
 
-    Raises ModelLoadError (missing, unreadable, of a kind that cannot run), UnsafeModelError (pickled weights, or code in
-    the folder without trust_remote_code), ConfigError (a setting that contradicts the model).
+    Raises ModelLoadError (missing, unreadable, of a kind that cannot run), UnsafeModelError (pickled weights, or code
+    in the folder without trust_remote_code), ConfigError (a setting that contradicts the model).
     """
     device = _device(args.device)
     folder = _folder(args.model)
@@ -51,12 +53,16 @@ def load_model(args: EngineArgs) -> LoadedModel:
     except UnsupportedByDecoder as reason:
         lean = None
         notes += (f"runs through transformers' own modules, as the lean decoder does not cover it: {reason}",)
+    model: Model
     if lean is None:
-        raise ModelLoadError("fallback missing")
-    with Checkpoint(weight_files, dtype, device) as checkpoint:
-        model: Model = Decoder(lean, checkpoint.get, checkpoint.has, max_model_len, device)
-    shape = (lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
-    spec = _spec(args, folder, config, "decoder", device, dtype, max_model_len, shape, model)
+        fallback = TransformersModel(folder, dtype, device, args.trust_remote_code)
+        model, backend, shape = fallback, "transformers", fallback.shape
+    else:
+        with Checkpoint(weight_files, dtype, device) as checkpoint:
+            model = Decoder(lean, checkpoint.get, checkpoint.has, max_model_len, device)
+        backend = "decoder"
+        shape = AttentionShape(lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
+    spec = _spec(args, folder, config, backend, device, dtype, max_model_len, shape, model)
     return LoadedModel(model, spec, _tokenizer(args, folder), dtype, notes)
 
 
@@ -115,9 +121,10 @@ def _config(folder: Path, trust_remote_code: bool) -> Any:
     except Exception as error:  # transformers raises many kinds for a config that it cannot use
         raise ModelLoadError(f"transformers cannot read {path}: {error}") from error
     if config.is_encoder_decoder or not _is_causal_lm(config, raw):
+        names = ", ".join(config.architectures or ["no architecture named"])
         raise ModelLoadError(
-            f"{folder} holds a {config.model_type!r} model ({', '.join(config.architectures or ['no architecture named'])}), "
-            "which is not a causal language model; only those generate text token by token"
+            f"{folder} holds a {config.model_type!r} model ({names}), which is not a causal language model; only those "
+            "generate text token by token"
         )
     return config
 
@@ -133,16 +140,18 @@ def _is_causal_lm(config: Any, raw: dict[str, Any]) -> bool:
 
 
 def _dtype(name: str, config: Any, device: torch.device) -> tuple[torch.dtype, tuple[str, ...]]:
-    wanted = config.dtype if name == "auto" else getattr(torch, name)
-    if isinstance(wanted, str):
-        wanted = getattr(torch, wanted)
-    if wanted is None:
-        return torch.float32, ()
-    if wanted is torch.float16 and device.type == "cpu" and name == "auto":
-        return torch.float32, (
-            "the checkpoint is float16, which a CPU computes slowly: loaded as float32 (dtype='auto')",
-        )
-    return wanted, ()
+    wanted = config.dtype if name == "auto" else name
+    dtype = getattr(torch, wanted) if isinstance(wanted, str) else wanted or torch.float32
+    if name != "auto" or device.type != "cpu" or dtype is torch.float32:
+        return dtype, ()
+    if dtype is torch.bfloat16 and cpu_computes_bfloat16():
+        return dtype, ()
+    short = str(dtype).removeprefix("torch.")
+    note = (
+        f"the checkpoint is {short}, which this CPU computes several times slower than float32: loaded as float32, at "
+        f"twice the memory; dtype={short!r} insists"
+    )
+    return torch.float32, (note,)
 
 
 def _max_model_len(asked: int | None, config: Any) -> int:
@@ -164,10 +173,9 @@ def _spec(
     device: torch.device,
     dtype: torch.dtype,
     max_model_len: int,
-    shape: tuple[int, int, int, int],
+    shape: AttentionShape,
     model: Model,
 ) -> ModelSpec:
-    layers, heads, kv_heads, head_size = shape
     tensors = list(model.tensors())
     return ModelSpec(
         name="bundled" if args.model is None else args.model,
@@ -177,14 +185,14 @@ def _spec(
         dtype=str(dtype).removeprefix("torch."),
         vocab_size=config.vocab_size,
         max_model_len=max_model_len,
-        num_layers=layers,
+        num_layers=shape.num_layers,
         hidden_size=config.hidden_size,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_size=head_size,
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_size=shape.head_size,
         num_parameters=sum(tensor.numel() for tensor in tensors),
         weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
-        kv_bytes_per_token=2 * layers * kv_heads * head_size * dtype.itemsize,
+        kv_bytes_per_token=2 * shape.num_layers * shape.num_kv_heads * shape.head_size * dtype.itemsize,
         eos_token_ids=_eos_token_ids(folder, config),
     )
 

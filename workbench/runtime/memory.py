@@ -26,8 +26,8 @@ def plan_num_blocks(args: EngineArgs, spec: ModelSpec) -> int:
     """Blocks of the KV pool: num_gpu_blocks_override, else kv_cache_memory_bytes, else what the device has to give.
 
     On a GPU that is gpu_memory_utilization of its total memory, less what is in use and a share for activations. On a
-    CPU it is 256 MiB, or what one request of max_model_len tokens needs if that is more, within gpu_memory_utilization of
-    the memory available now. Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
+    CPU it is 256 MiB, or what one request of max_model_len tokens needs if that is more, within gpu_memory_utilization
+    of the memory available now. Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
     """
     per_block = kv_bytes_per_block(spec, args.block_size)
     if args.num_gpu_blocks_override is not None:
@@ -50,8 +50,8 @@ def _blocks(num_bytes: int, per_block: int, args: EngineArgs, what: str) -> int:
     blocks = num_bytes // per_block
     if blocks < 1:
         raise KVCacheTooSmallError(
-            f"one KV block of {args.block_size} tokens needs {per_block:,} bytes, and {what} {max(num_bytes, 0):,}; raise "
-            "kv_cache_memory_bytes or gpu_memory_utilization, or lower block_size"
+            f"one KV block of {args.block_size} tokens needs {per_block:,} bytes, and {what} {max(num_bytes, 0):,}; "
+            "raise kv_cache_memory_bytes or gpu_memory_utilization, or lower block_size"
         )
     return blocks
 

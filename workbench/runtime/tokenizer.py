@@ -57,10 +57,11 @@ class Tokenizer:
         return " " if piece.startswith("\u2581") else ""
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a conversation with the cue for an answer. Raises ConfigError where the model has no template."""
+        """Token ids of a conversation with the cue for an answer. Raises ConfigError where there is no template."""
         if not self.hf.chat_template:
             raise ConfigError(
-                "this model's tokenizer has no chat template, so it was not made for chat; use generate() with plain text"
+                "this model's tokenizer has no chat template, so it was not made for chat; use generate() with plain "
+                "text"
             )
         ids = self.hf.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
         return list(ids)

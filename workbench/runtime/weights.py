@@ -30,8 +30,8 @@ def find_weight_files(folder: Path) -> list[Path]:
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if pickles:
         raise UnsafeModelError(
-            f"{folder} has its weights in pickle files only ({', '.join(pickles[:3])}), and reading a pickle can run any "
-            "code; convert them to safetensors (save_pretrained does) and load that folder"
+            f"{folder} has its weights in pickle files only ({', '.join(pickles[:3])}), and reading a pickle can run "
+            "any code; convert them to safetensors (save_pretrained does) and load that folder"
         )
     raise ModelLoadError(f"{folder} holds no weights: no *.safetensors file")
 

@@ -20,7 +20,7 @@ def _gate_and_mul(x: Array, out: Array, gelu: bool) -> None:
         target = token * width
         for i in range(width):
             gate = get(x, row + i)
-            # GELU's tanh form is gate * sigmoid(2 sqrt(2 / pi) (gate + 0.044715 gate ** 3)), SiLU is gate * sigmoid(gate)
+            # SiLU is gate * sigmoid(gate); GELU's tanh form gate * sigmoid(2 sqrt(2 / pi) (gate + 0.044715 gate ** 3))
             z = _TWICE_ROOT * (gate + _CUBIC * gate * gate * gate) if gelu else gate
             e = exp_nonpositive(-abs(z))
             sigmoid = (_ONE if z >= _ZERO else e) / (_ONE + e)

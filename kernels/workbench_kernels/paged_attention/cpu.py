@@ -5,6 +5,7 @@ The idea of reading K and V through a block table without gathering them is Page
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -147,8 +148,8 @@ def paged_attention(
 ) -> torch.Tensor:
     """As reference.paged_attention, in q's dtype (float32 or bfloat16, the cache's too); head_size is a multiple of 8.
 
-    q [T, heads, head_size] may have any stride between tokens. k and v [T, kv_heads, head_size] are this step's, already
-    in the cache as well. pool: threads for work above PARALLEL_WORK, which is split into `workers` parts.
+    q [T, heads, head_size] may have any stride between tokens. k and v [T, kv_heads, head_size] are this step's,
+    already in the cache as well. pool: threads for work above PARALLEL_WORK, which is split into `workers` parts.
     """
     out = torch.empty(q.shape, dtype=q.dtype)
     short: list[tuple[int, int]] = []  # ranges of tokens, neighbours merged
@@ -187,7 +188,7 @@ def paged_attention(
             _attend(*arguments, first, last)
             continue
         cuts = [first + (last - first) * part // parts for part in range(parts + 1)]
-        others = [pool.submit(_attend, *arguments, a, b) for a, b in zip(cuts[1:-1], cuts[2:], strict=True)]
+        others = [pool.submit(_attend, *arguments, a, b) for a, b in pairwise(cuts[1:])]
         _attend(*arguments, cuts[0], cuts[1])
         for other in others:
             other.result()

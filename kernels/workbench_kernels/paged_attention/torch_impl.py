@@ -30,7 +30,7 @@ def attend_span(
         keys, values = kv_cache[:, table.long()].flatten(1, 2)[:, : span.context - first].unbind(0)
     mask = None
     is_causal = first == 0 and span.context == length and not 0 < sliding_window < length
-    if length > 1 and not is_causal or sliding_window:
+    if (length > 1 and not is_causal) or sliding_window:
         positions = torch.arange(span.context - length, span.context, device=q.device)[:, None]
         past = torch.arange(first, span.context, device=q.device)[None, :]
         mask = past <= positions

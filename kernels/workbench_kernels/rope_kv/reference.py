@@ -21,7 +21,7 @@ def rope_and_write_kv(
     feature i + rotary_dim / 2; features from rotary_dim on stay. q_norm, k_norm [head_size]: gains of an RMS norm over
     each head before the rotation.
     """
-    _, num_blocks, block_size, kv_heads, head_size = kv_cache.shape
+    block_size, kv_heads, head_size = kv_cache.shape[2:]
     half = cos_sin.shape[1] // 2
     for token in range(qkv.shape[0]):
         heads = qkv[token].view(num_heads + 2 * kv_heads, head_size)

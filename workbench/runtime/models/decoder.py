@@ -1,4 +1,4 @@
-"""One lean decoder for the Llama-like families: fused projections, paged attention, no Python beyond the calls themselves."""
+"""One lean decoder for the Llama-like families: fused projections, paged attention, no Python beyond the calls."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
