@@ -24,6 +24,7 @@ from workbench.engine.interfaces import MemoryRow, Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
+from workbench.trace.why import Why
 
 if TYPE_CHECKING:
     from workbench.widgets.engine_widget import EngineWidget
@@ -220,6 +221,10 @@ class LLM:
     def trace(self) -> Trace:
         """Every step so far (the newest trace_steps of them); `trace.at(step)` is the state after a step."""
         return self._loop.core.trace
+
+    def why(self, request: str | RequestHandle | RequestOutput) -> Why:
+        """Why a request took as long as it did, in plain English: `llm.why("r3")`, or a handle or an output."""
+        return self.trace.why(request if isinstance(request, str) else request.request_id)
 
     @property
     def hooks(self) -> Hooks:

@@ -13,6 +13,7 @@ from workbench.trace.html import render_html
 from workbench.trace.perfetto import trace_events
 from workbench.trace.replay import Replay
 from workbench.trace.tokens import tokens_in
+from workbench.trace.why import Why, why
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
 KEYFRAME_STEPS = 256
@@ -134,6 +135,10 @@ class Trace:
             snapshot = replay.snapshot()
             self._keep(snapshot)
             return snapshot
+
+    def why(self, request_id: str) -> Why:
+        """Why a request took as long as it did: causes in order, with steps and numbers."""
+        return why(self.records(), request_id)
 
     def held(self) -> tuple[Snapshot, list[StepRecord]]:
         """The state before the oldest record, and all records, from one moment."""

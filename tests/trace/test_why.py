@@ -1,0 +1,118 @@
+"""The explanation of a request says what happened, with the right steps and numbers."""
+
+import pytest
+
+from tests.core.helpers import make_scheduler, record_of
+from workbench.core.records import StepTimes
+from workbench.core.sampling_params import SamplingParams
+from workbench.core.scheduler_output import SampledToken
+from workbench.trace import Trace
+from workbench.trace.life import lives_of, request_ids
+from workbench.trace.why import why
+
+STEP_SECONDS = 0.01
+
+
+class Run:
+    """A scheduler whose every step takes 10 ms."""
+
+    def __init__(self, **settings):
+        self.scheduler = make_scheduler(enable_prefix_caching=False, **settings)
+        self.trace = Trace(self.scheduler.snapshot(), 1000)
+
+    def add(self, name, length, max_tokens, first=1):
+        now = (self.trace.last_step + 1) * STEP_SECONDS
+        params = SamplingParams(max_tokens=max_tokens)
+        self.scheduler.add_request(name, [first] * length, params, arrival_time=now)
+
+    def step(self, count=1):
+        for _ in range(count):
+            plan = self.scheduler.schedule()
+            sampled = {item.request_id: SampledToken(7) for item in plan.scheduled if item.sample}
+            self.scheduler.update(plan, sampled, {}, {})
+            record = record_of(self.scheduler, plan)
+            times = StepTimes(0.0, 0.0, STEP_SECONDS, 0.0, 0.0)
+            values = {name: getattr(record, name) for name in record.__slots__}
+            self.trace.append(type(record)(**{**values, "time": plan.step * STEP_SECONDS, "times": times}))
+
+    def finish(self):
+        while self.scheduler.has_unfinished():
+            self.step()
+
+
+def text_of(trace, name):
+    return [cause.text for cause in trace.why(name).causes]
+
+
+def test_a_request_that_waits_for_blocks_and_for_its_turn():
+    run = Run(num_blocks=8)
+    run.add("a", 20, 10)
+    run.add("b", 16, 2)
+    run.add("c", 2, 2)
+    run.finish()
+    b, c = run.trace.why("b"), run.trace.why("c")
+    admitted = next(cause.step for cause in b.causes if cause.text.startswith("Prefilled"))
+    told = f"Waited {admitted} steps ({admitted * 10}.0 ms) before it was admitted: {admitted} for KV blocks "
+    assert (told + "(needed 4, at best 3 free; held mostly by a).", 0) in b.causes
+    assert any(
+        f"{admitted} for KV blocks (behind b; needed 4, at best 3 free; held mostly by a)" in t
+        for t in text_of(run.trace, "c")
+    )
+    assert [(s.kind, s.num_steps) for s in b.waterfall] == [("queue", admitted), ("prefill", 1)]
+    assert sum(s.seconds for s in c.waterfall) == pytest.approx((admitted + 1) * STEP_SECONDS)
+
+
+def test_a_preemption_is_told_with_its_cost():
+    run = Run(num_blocks=4)
+    run.add("a", 7, 9)
+    run.add("b", 7, 9)
+    run.finish()
+    life = lives_of(run.trace.records())["b"]
+    preempted = next(m.step for m in life.moments if m.decision.action == "preempt")
+    resumed = next(m.step for m in life.moments if m.decision.reason == "resumed")
+    cost = (resumed + 1 - preempted) * 10
+    expected = (
+        f"Preempted: a needed 1 KV block and 0 were free. 9 tokens were recomputed; it cost {cost}.0 ms in all.",
+        preempted,
+    )
+    assert expected in run.trace.why("b").causes
+    assert any(c.text.startswith("Recomputed 9 tokens in 1 step") for c in run.trace.why("b").causes)
+    assert not any("Preempted" in text for text in text_of(run.trace, "a"))
+
+
+def test_chunks_name_the_neighbour_that_used_the_budget():
+    run = Run(max_num_batched_tokens=10, num_blocks=32)
+    run.add("a", 30, 2)
+    run.step()
+    run.add("b", 5, 2)
+    run.finish()
+    told = run.trace.why("b").causes
+    assert ("Waited 2 steps (20.0 ms) before it was admitted: 2 for the token budget (used mostly by a).", 1) in told
+    assert any("Prefilled 30 tokens in 3 steps (30.0 ms)" in text for text in text_of(run.trace, "a"))
+
+
+def test_the_waterfall_adds_up_to_the_time_to_first_token():
+    run = Run(num_blocks=10, max_num_batched_tokens=12, max_num_seqs=2)
+    for index in range(8):
+        run.add(f"r{index}", 5 + index, 6, first=index)
+        run.step(index % 3)
+    run.finish()
+    lives = lives_of(run.trace.records())
+    assert request_ids(run.trace.records()) == [f"r{i}" for i in range(8)]
+    for name, life in lives.items():
+        ttft = life.first_token.end - life.arrival.time
+        assert sum(s.seconds for s in run.trace.why(name).waterfall) == pytest.approx(ttft)
+        assert f"First token {ttft * 1e3:.1f} ms after arrival" in " ".join(text_of(run.trace, name))
+
+
+def test_what_the_trace_does_not_hold():
+    run = Run()
+    run.add("a", 3, 5)
+    run.step(2)
+    assert text_of(run.trace, "nobody") == ["The trace does not hold this request."]
+    assert text_of(run.trace, "a")[-1] == "It is still alive."
+    later = why(run.trace.records(since=1), "a")
+    assert later.causes[0].text == "Its arrival is no longer in the trace."
+    assert later.waterfall == ()
+    assert "Why a?" in repr(later)
+    assert "<table>" in later._repr_html_()
