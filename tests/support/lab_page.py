@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import uuid
@@ -49,6 +50,18 @@ index => window.labTest.panel.content.widgets[index].model.outputs.toJSON()
         : output.output_type === 'error' ? output.ename + ': ' + output.evalue
         : [output.data['text/plain'] ?? ''].flat().join(''))
     .join('')
+"""
+
+# Evaluates a Python expression in the notebook's kernel, beside the notebook's cells.
+ASK = """
+async expression => {
+    const kernel = window.labTest.panel.sessionContext.session.kernel;
+    const future = kernel.requestExecute(
+        {code: '', user_expressions: {answer: expression}, store_history: false, silent: true});
+    const answer = (await future.done).content.user_expressions.answer;
+    if (answer.status !== 'ok') throw new Error(answer.ename + ': ' + answer.evalue);
+    return answer.data['text/plain'];
+}
 """
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -149,6 +162,10 @@ class LabPage:
         self.page.wait_for_function(
             f"([index, text]) => ({TEXT})(index).includes(text)", arg=[index, text], timeout=timeout * SECOND
         )
+
+    def ask(self, expression: str) -> Any:
+        """The value of a Python expression in the kernel, which must not be running a cell; plain values only."""
+        return ast.literal_eval(self.evaluate(ASK, expression))
 
     def wait_idle(self, timeout: float = 30) -> None:
         """Wait until the kernel runs nothing."""
