@@ -156,8 +156,8 @@ class TransformersModel:
             self._model.set_attn_implementation(ATTENTION_NAME)
         except (ValueError, KeyError, NotImplementedError) as error:
             raise ModelLoadError(
-                f"{folder} ({type(self._model).__name__}) cannot run on a paged KV cache: transformers offers no choice "
-                "of attention function for it"
+                f"{folder} ({type(self._model).__name__}) cannot run on a paged KV cache: transformers offers no "
+                "choice of attention function for it"
             ) from error
 
     def forward(
