@@ -1,6 +1,6 @@
 // Numbers as text, always with their unit. One place, so that a value reads the same in every view.
 
-const NNBSP = " ";
+const NBSP = "\u00a0";
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 export function int(value: number): string {
@@ -11,32 +11,32 @@ export function int(value: number): string {
 export function seconds(value: number): string {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size === 0) return `0${NNBSP}ms`;
-  if (size < 0.9995e-3) return `${(value * 1e6).toFixed(0)}${NNBSP}µs`;
-  if (size < 0.00995) return `${(value * 1e3).toFixed(2)}${NNBSP}ms`;
-  if (size < 0.0995) return `${(value * 1e3).toFixed(1)}${NNBSP}ms`;
-  if (size < 0.9995) return `${(value * 1e3).toFixed(0)}${NNBSP}ms`;
-  if (size < 99.5) return `${value.toFixed(2)}${NNBSP}s`;
+  if (size === 0) return `0${NBSP}ms`;
+  if (size < 0.9995e-3) return `${(value * 1e6).toFixed(0)}${NBSP}µs`;
+  if (size < 0.00995) return `${(value * 1e3).toFixed(2)}${NBSP}ms`;
+  if (size < 0.0995) return `${(value * 1e3).toFixed(1)}${NBSP}ms`;
+  if (size < 0.9995) return `${(value * 1e3).toFixed(0)}${NBSP}ms`;
+  if (size < 99.5) return `${value.toFixed(2)}${NBSP}s`;
   const minutes = Math.floor(Math.round(size) / 60);
-  return `${value < 0 ? "-" : ""}${minutes}${NNBSP}min${NNBSP}${Math.round(size) % 60}${NNBSP}s`;
+  return `${value < 0 ? "-" : ""}${minutes}${NBSP}min${NBSP}${Math.round(size) % 60}${NBSP}s`;
 }
 
 /** Milliseconds with a fixed number of places, for columns that must line up. */
 export function millis(value: number): string {
   if (!Number.isFinite(value)) return "–";
   const ms = value * 1e3;
-  return `${ms < 10 ? ms.toFixed(2) : ms < 100 ? ms.toFixed(1) : whole.format(ms)}${NNBSP}ms`;
+  return `${ms < 10 ? ms.toFixed(2) : ms < 100 ? ms.toFixed(1) : whole.format(ms)}${NBSP}ms`;
 }
 
 export function mebibytes(bytes: number): string {
   const mib = bytes / 2 ** 20;
-  return `${mib < 100 ? mib.toFixed(1) : whole.format(mib)}${NNBSP}MiB`;
+  return `${mib < 100 ? mib.toFixed(1) : whole.format(mib)}${NBSP}MiB`;
 }
 
 export function percent(share: number): string {
   if (!Number.isFinite(share)) return "–";
   const value = share * 100;
-  return `${value > 0 && value < 10 ? value.toFixed(1) : value.toFixed(0)}${NNBSP}%`;
+  return `${value > 0 && value < 10 ? value.toFixed(1) : value.toFixed(0)}${NBSP}%`;
 }
 
 export function count(n: number, one: string, many = `${one}s`): string {
@@ -45,16 +45,16 @@ export function count(n: number, one: string, many = `${one}s`): string {
 
 /** Parameters of a model: "4.6 M", "1.24 B". */
 export function compact(value: number): string {
-  if (value >= 1e9) return `${(value / 1e9).toFixed(value < 1e10 ? 2 : 1)}${NNBSP}B`;
-  if (value >= 1e6) return `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)}${NNBSP}M`;
-  if (value >= 1e3) return `${(value / 1e3).toFixed(0)}${NNBSP}k`;
+  if (value >= 1e9) return `${(value / 1e9).toFixed(value < 1e10 ? 2 : 1)}${NBSP}B`;
+  if (value >= 1e6) return `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)}${NBSP}M`;
+  if (value >= 1e3) return `${(value / 1e3).toFixed(0)}${NBSP}k`;
   return int(value);
 }
 
 export function rate(stepsPerSecond: number | null): string {
   if (stepsPerSecond === null) return "full speed";
   const text = stepsPerSecond < 10 ? stepsPerSecond.toFixed(1) : int(stepsPerSecond);
-  return `${text}${NNBSP}steps/s`;
+  return `${text}${NBSP}steps/s`;
 }
 
 /** Text of tokens with line breaks and runs of space made visible, cut to a length. */

@@ -10,6 +10,7 @@ import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
 import { histogram } from "../src/views/histogram.ts";
 import { ledger } from "../src/views/memory_rows.ts";
 import { requestRows, sortRows } from "../src/views/request_rows.ts";
+import { tellStory } from "../src/views/request_story.ts";
 import { readParams } from "../src/views/sampling_form.ts";
 import { positionOf, SLIDER_MAX, speedAt } from "../src/views/speed.ts";
 import { ticks, TimelineAxis } from "../src/views/timeline_axis.ts";
@@ -73,6 +74,28 @@ test("request rows follow the time cursor", () => {
   assert.equal(r2!.waited, 3.25);
   assert.equal(r2!.blocks, 1);
   assert.equal(requestRows(store, 1)[1]!.waited, 1.75);
+});
+
+test("a request's story says where its time went, up to the cursor", () => {
+  const store = filled();
+  const r2 = store.requests.get("r2")!;
+  const whole = tellStory(r2, Number.POSITIVE_INFINITY, 3.5);
+  assert.deepEqual(
+    whole.parts.map((p) => [p.action, p.reason, p.seconds]),
+    [
+      ["wait", "no_blocks", 2.25],
+      ["wait", "behind", 1],
+      ["prefill", "admitted", 0.5],
+    ],
+  );
+  const said = whole.sentences.join(" ").replace(/\u00a0/g, " ");
+  assert.equal(
+    said,
+    "Waited 3.25 s: KV blocks 2.25 s, queue order 1.00 s. Prefill took 500 ms in 1 step: 2 prompt tokens.",
+  );
+  assert.equal(tellStory(r2, 1, 1.5).parts.length, 1);
+  const r1 = tellStory(store.requests.get("r1")!, Number.POSITIVE_INFINITY, 9).sentences.at(-1);
+  assert.match(r1!, /2 tokens, 750\sms each/);
 });
 
 test("rows sort with live ones first and unknown values last", () => {

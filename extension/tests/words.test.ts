@@ -5,7 +5,7 @@ import { compact, count, int, mebibytes, millis, percent, rate, seconds, visible
 import { type Action, decodeDecision, type DecisionRow, type Reason } from "../src/generated.ts";
 import { explain, explainEnding, reasonLabel } from "../src/reasons.ts";
 
-const plain = (text: string): string => text.replace(/\u202f/g, " ");
+const plain = (text: string): string => text.replace(/\u00a0/g, " ");
 
 test("times have two or three digits and a unit", () => {
   assert.deepEqual(

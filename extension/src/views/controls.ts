@@ -41,6 +41,8 @@ class ControlsView implements View {
   private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "notice" });
   private readonly commandables: (HTMLButtonElement | HTMLInputElement)[];
   private failure = "";
+  /** Where the reader has put the slider, until the engine has answered. */
+  private wantedSpeed: number | null = null;
   private speedTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(element: HTMLElement, context: ViewContext) {
@@ -163,7 +165,7 @@ class ControlsView implements View {
     setText(this.toggle, paused ? "▶ Resume" : "▮▮ Pause");
     this.toggle.title = paused ? "Go on (space)" : "Pause before the next step (space)";
     setAttribute(this.toggle, "data-testid", paused ? "resume" : "pause");
-    if (document.activeElement !== this.speed) this.speed.value = String(positionOf(status?.speed ?? null));
+    this.speed.value = String(this.wantedSpeed ?? positionOf(status?.speed ?? null));
     setText(this.speedText, rate(speedAt(Number(this.speed.value))));
     setAttribute(this.live, "aria-pressed", String(cursor === "live"));
     const at = cursor === "live" ? (store.head?.step ?? status?.step ?? -1) : cursor;
@@ -218,11 +220,14 @@ class ControlsView implements View {
     this.apply.disabled = !any || !this.session.commandable;
   }
 
-  private readonly run = <N extends CommandName>(name: N, args: CommandArgs[N]): void => {
-    this.session.command(name, args).then(
-      () => this.fail(""),
-      (error: Error) => this.fail(error.message),
-    );
+  private readonly run = <N extends CommandName>(name: N, args: CommandArgs[N], answered?: () => void): void => {
+    this.session
+      .command(name, args)
+      .then(
+        () => this.fail(""),
+        (error: Error) => this.fail(error.message),
+      )
+      .finally(answered);
   };
 
   private fail(message: string): void {
@@ -237,11 +242,18 @@ class ControlsView implements View {
   }
 
   private doSpeed(): void {
-    setText(this.speedText, rate(speedAt(Number(this.speed.value))));
+    const wanted = Number(this.speed.value);
+    this.wantedSpeed = wanted;
+    setText(this.speedText, rate(speedAt(wanted)));
     // A dragged slider fires for every pixel; the engine needs to hear where it ends up.
     clearTimeout(this.speedTimer);
     this.speedTimer = setTimeout(() => {
-      this.run("set_speed", { steps_per_second: speedAt(Number(this.speed.value)) });
+      this.run("set_speed", { steps_per_second: speedAt(wanted) }, () => {
+        // The next frame brings the engine's own figure; before it the slider must not jump back.
+        setTimeout(() => {
+          if (this.wantedSpeed === wanted) this.wantedSpeed = null;
+        }, 1_500);
+      });
     }, 120);
   }
 

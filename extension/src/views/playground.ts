@@ -45,6 +45,7 @@ class PlaygroundView implements View {
   private readonly own = new Set<string>();
   private shading: Shading = "probability";
   private startersFor = "";
+  private lastFocused: Card | null = null;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
@@ -193,6 +194,7 @@ class PlaygroundView implements View {
       text.element,
     );
     const card: Card = { element, prompt: area, head, text, request: null };
+    area.addEventListener("focus", () => (this.lastFocused = card));
     remove.addEventListener("click", () => this.removeCard(card));
     head.addEventListener("click", () => this.session.select({ request: card.request }));
     this.cards.push(card);
@@ -282,11 +284,15 @@ class PlaygroundView implements View {
     const { value } = this.starters;
     this.starters.value = "";
     const chosen = value === "all" ? starters.slice(0, 4) : starters.slice(Number(value), Number(value) + 1);
+    const texts = new Set(starters.map((s) => s.text));
+    // What the reader typed is never replaced; an empty prompt or an untouched starter is.
+    const free = this.cards.filter((card) => card.prompt!.value.trim() === "" || texts.has(card.prompt!.value));
+    const target = free.indexOf(this.lastFocused ?? free[0]!);
+    if (chosen.length === 1 && target > 0) free.splice(0, target);
     for (const { text } of chosen) {
-      const empty = this.cards.find((card) => card.prompt!.value.trim() === "");
-      if (empty !== undefined) empty.prompt!.value = text;
+      const card = free.shift();
+      if (card !== undefined) card.prompt!.value = text;
       else if (this.cards.length < MAX_PROMPTS) this.addCard(text);
-      else this.cards.at(-1)!.prompt!.value = text;
     }
   }
 }

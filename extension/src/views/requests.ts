@@ -1,9 +1,11 @@
 // Requests: why is this one waiting, preempted or slow?
 
 import { count, int, millis, seconds } from "../format.ts";
+import { reasonLabel } from "../reasons.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
+import { tellStory } from "./request_story.ts";
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
 /** Rows shown at most; the others are counted below the table. */
@@ -62,6 +64,13 @@ class RequestsView implements View {
   private readonly more = h("div", { class: "iw-more" });
   private readonly table: HTMLTableElement;
   private readonly rows = new Map<string, HTMLTableRowElement>();
+  private readonly bar = h("div", { class: "iw-story-bar", role: "img" });
+  private readonly words = h("p");
+  private readonly detail = h(
+    "tr",
+    { class: "iw-story", "data-testid": "story" },
+    h("td", { colspan: COLUMNS.length }, this.bar, this.words),
+  );
   private sort: SortKey = "id";
   private descending = true;
   private drawn = 0;
@@ -98,6 +107,7 @@ class RequestsView implements View {
     this.table.hidden = all.length === 0;
     setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
     this.update(shown);
+    this.tell(shown.find((row) => row.info.id === session.selection.request));
     COLUMNS.forEach((column, i) => {
       const direction = column.key !== this.sort ? "none" : this.descending ? "descending" : "ascending";
       setAttribute(this.heads[i]!, "aria-sort", direction);
@@ -117,6 +127,7 @@ class RequestsView implements View {
       element.remove();
       this.rows.delete(id);
     }
+    this.detail.remove();
     shown.forEach((row, i) => {
       const element = this.rows.get(row.info.id) ?? this.make(row);
       if (this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
@@ -132,6 +143,33 @@ class RequestsView implements View {
         if (c === 2) setAttribute(cell, "title", column.text(row));
       });
     });
+  }
+
+  /** Under the selected row: where its time went. */
+  private tell(row: RequestRow | undefined): void {
+    if (row === undefined) return;
+    const { store, cursor } = this.context.session;
+    const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
+    const { parts, sentences } = tellStory(row.info, limit, store.timeAt(cursor));
+    if (sentences.length === 0) return;
+    const theme = this.context.theme();
+    const colour = theme.request(row.info.colour);
+    const total = parts.reduce((sum, part) => sum + part.seconds, 0);
+    this.bar.replaceChildren(
+      ...parts.map((part) => {
+        const kind = part.action === "decode" ? "solid" : part.action === "prefill" ? "prefill" : "wait";
+        const swatch = part.action === "wait" ? theme.reason(part.reason) : colour;
+        const name = part.action === "wait" ? `waits: ${reasonLabel(part.reason)}` : part.action;
+        return h("i", {
+          class: `iw-swatch iw-${kind}`,
+          style: `flex-grow:${(1000 * part.seconds) / total};--swatch:${swatch}`,
+          title: `${name}, ${seconds(part.seconds)}`,
+        });
+      }),
+    );
+    this.bar.setAttribute("aria-label", sentences.join(" "));
+    setText(this.words, sentences.join(" "));
+    this.rows.get(row.info.id)?.after(this.detail);
   }
 
   private make(row: RequestRow): HTMLTableRowElement {

@@ -20,7 +20,8 @@ export function gap(request: RequestInfo, index: number): number | null {
 /** How strongly a token is shaded, 0 to 1: unlikely and slow ones stand out. */
 export function shade(request: RequestInfo, index: number, shading: Shading, typicalGap: number): number {
   const token = request.tokens[index]!;
-  if (shading === "probability") return token.logprob === null ? 0 : 1 - Math.exp(token.logprob);
+  // In bits of surprise, as the eye should be drawn to what the model did not expect: 1 in 2 is faint, 1 in 64 is full.
+  if (shading === "probability") return token.logprob === null ? 0 : Math.min(1, -token.logprob / Math.LN2 / 6);
   if (shading === "latency") {
     const seconds = gap(request, index);
     if (seconds === null || typicalGap <= 0) return 0;
