@@ -4,16 +4,17 @@ import asyncio
 import sys
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.config import DEFAULT_TRACE_STEPS, EngineArgs, ModelSpec, resolve_scheduler_config
 from workbench.core.errors import ConfigError, InvalidRequestError
-from workbench.core.policy import make_policy
+from workbench.core.policy import Policy, make_policy
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.settings import Settings, resolved_settings
 from workbench.embedded import starters
+from workbench.engine.breakpoints import Breakpoint, make_breakpoint
 from workbench.engine.client import EngineClient, Prompt
 from workbench.engine.engine_core import EngineCore
 from workbench.engine.engine_loop import EngineLoop, LoopStatus
@@ -201,6 +202,59 @@ class LLM:
         scheduling_policy. They are in force from the next step on; returns them."""
         return self._loop.configure(changes)
 
+    def set_policy(self, policy: str | Policy) -> None:
+        """Hot-swap the scheduling policy: "fcfs", "priority", "sjf", "fair", or an object of your own Policy class.
+
+        Raises PolicyError, with the previous policy still in force, if it makes no order of the requests there are. A
+        policy that fails later is taken off in favour of the one before it, and the record says so.
+        """
+        self._loop.configure({"scheduling_policy": policy})
+
+    def set_priority(self, request: str | RequestHandle, priority: int) -> bool:
+        """Change a live request's priority (lower runs first under the priority policy); False if it is not alive."""
+        name = request if isinstance(request, str) else request.request_id
+        return self._loop.call(lambda: self._loop.core.set_priority(name, priority))
+
+    def move_to_front(self, request: str | RequestHandle) -> bool:
+        """Treat a waiting request as the first to have arrived; False if it does not wait."""
+        name = request if isinstance(request, str) else request.request_id
+        return self._loop.call(lambda: self._loop.core.move_to_front(name))
+
+    def break_on(
+        self,
+        event: str | None = None,
+        *,
+        request: str | RequestHandle | None = None,
+        free_blocks_under: int | None = None,
+        step_longer_than: float | None = None,
+        when: Callable[[StepRecord], object] | None = None,
+    ) -> Breakpoint:
+        """Pause the engine after the first step in which something happens.
+
+        event: "preemption", "allocation_failure", "eviction", "admission", "first_token" or "finish", of one request
+        if named; or free_blocks_under=n, step_longer_than=seconds, when=predicate(record). `llm.status().stopped_by`
+        tells what happened; `clear_breakpoints()` takes them off.
+        """
+        name = request.request_id if isinstance(request, RequestHandle) else request
+        point = make_breakpoint(
+            event,
+            request=name,
+            free_blocks_under=free_blocks_under,
+            step_longer_than=step_longer_than,
+            when=when,
+        )
+        self._loop.add_breakpoint(point)
+        return point
+
+    def clear_breakpoints(self, point: Breakpoint | None = None) -> None:
+        """Take off one breakpoint, or all of them."""
+        self._loop.remove_breakpoints(point)
+
+    @property
+    def breakpoints(self) -> tuple[Breakpoint, ...]:
+        """The breakpoints that are set."""
+        return self._loop.breakpoints
+
     def reset_prefix_cache(self) -> None:
         """Forget all cached prefixes; requests in flight keep their blocks."""
         self._loop.call(self._loop.core.scheduler.kv.pool.reset_cache)
@@ -299,8 +353,9 @@ class LLM:
         status = self._loop.status()
         if status.state != "paused":
             return None
+        why = "" if status.stopped_by is None else f" ({status.stopped_by})"
         return (
-            f"The engine is paused after step {status.step}: {status.num_running} running, {status.num_waiting} "
+            f"The engine is paused after step {status.step}{why}: {status.num_running} running, {status.num_waiting} "
             "waiting. Press resume or step in a view, or call llm.resume()."
         )
 

@@ -20,6 +20,7 @@ export type Reason =
   | "behind"
   | "sibling"
   | "after_preemption"
+  | "policy"
   | "paused";
 
 export type BlockEventKind =
@@ -128,6 +129,7 @@ export interface Sampled {
   token_id: number;
   logprob: number | null;
   alternatives: [number, number][];
+  position: number;
 }
 
 export type SampledRow = [
@@ -135,6 +137,7 @@ export type SampledRow = [
   token_id: number,
   logprob: number | null,
   alternatives: [number, number][],
+  position: number,
 ];
 
 export function decodeSampled(row: SampledRow): Sampled {
@@ -143,6 +146,7 @@ export function decodeSampled(row: SampledRow): Sampled {
     token_id: row[1],
     logprob: row[2],
     alternatives: row[3],
+    position: row[4],
   };
 }
 
@@ -169,17 +173,20 @@ export function decodeFinished(row: FinishedRow): Finished {
 export interface SettingChange {
   name: string;
   value: string;
+  request_id: string;
 }
 
 export type SettingChangeRow = [
   name: string,
   value: string,
+  request_id: string,
 ];
 
 export function decodeSettingChange(row: SettingChangeRow): SettingChange {
   return {
     name: row[0],
     value: row[1],
+    request_id: row[2],
   };
 }
 

@@ -41,5 +41,6 @@ _WAITS: dict[Reason, Callable[[Decision], str]] = {
     Reason.BEHIND: lambda d: f"waits behind {d.other}",
     Reason.SIBLING: lambda d: f"waits for {d.other} to prefill their prompt",
     Reason.AFTER_PREEMPTION: lambda d: f"waits: {d.other} was preempted in this step",
+    Reason.POLICY: lambda d: f"waits: the policy gave it none of the {d.have} tokens left",
     Reason.PAUSED: lambda d: "the engine is paused",
 }

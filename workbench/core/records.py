@@ -46,12 +46,13 @@ class Arrival(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """A token that a request got in this step. logprob is None unless asked for."""
+    """A token that a request got in this step. logprob is None unless asked for; position: 0 for its first one."""
 
     request_id: str
     token_id: int
     logprob: float | None
     alternatives: tuple[tuple[int, float], ...]
+    position: int
 
 
 class Finished(NamedTuple):
@@ -63,10 +64,11 @@ class Finished(NamedTuple):
 
 
 class SettingChange(NamedTuple):
-    """A knob that was turned before this step."""
+    """A knob that was turned before this step; request_id names the request if it is one request's."""
 
     name: str
     value: str
+    request_id: str = ""
 
 
 class StepTimes(NamedTuple):

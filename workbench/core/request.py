@@ -1,6 +1,7 @@
 """A sequence as the scheduler sees it, and the one table of the states it may go through."""
 
 from enum import StrEnum
+from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.sampling_params import SamplingParams
@@ -51,6 +52,7 @@ class Request:
         "request_id",
         "sampling_params",
         "seed",
+        "sort_key",
         "status",
         "stop_detail",
         "token_ids",
@@ -87,6 +89,7 @@ class Request:
         self.num_computed_tokens = 0
         self.num_preemptions = 0
         self.block_hashes: list[str] = []
+        self.sort_key: tuple[Any, ...] = ()  # the policy's key, asked for once
         self.status = RequestStatus.WAITING
         self.finish_reason: str | None = None
         self.stop_detail = ""

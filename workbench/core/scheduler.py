@@ -14,6 +14,7 @@ One step, in order:
 import hashlib
 from bisect import insort
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from workbench.core.config import SchedulerConfig
@@ -27,6 +28,7 @@ from workbench.core.errors import (
 )
 from workbench.core.kv_cache_manager import KVCacheManager
 from workbench.core.policy import Policy
+from workbench.core.policy_guard import Key, PolicyGuard
 from workbench.core.records import Arrival, BlockEvent, Finished, RequestState, Sampled, Snapshot
 from workbench.core.request import Request, RequestStatus
 from workbench.core.sampling_params import SamplingParams
@@ -40,6 +42,8 @@ from workbench.core.scheduler_output import (
     ScheduledRequest,
     SchedulerOutput,
 )
+
+_sort_key = attrgetter("sort_key")
 
 
 class StepEvents(NamedTuple):
@@ -56,7 +60,7 @@ class Scheduler:
 
     def __init__(self, config: SchedulerConfig, policy: Policy) -> None:
         self.config = config
-        self.policy = policy
+        self.guard = PolicyGuard(policy)
         self.kv = KVCacheManager(config.num_blocks, config.block_size, config.enable_prefix_caching)
         self.waiting: list[Request] = []
         self.running: list[Request] = []
@@ -143,17 +147,21 @@ class Scheduler:
             )
             self._num_arrivals += 1
             self.requests[name] = request
-            insort(self.waiting, request, key=self.policy.key)
+            self._enqueue(request)
             self._arrivals.append(Arrival(name, arrival_time, prompt, max_tokens, priority, request_id, label))
             made.append(request)
         return made
 
     def schedule(self) -> SchedulerOutput:
         """Plan the next step. Running requests come first in `decisions`, then the waiting queue in its order."""
+        if self.guard.settle():
+            self._sort_queues(self.guard.keys(list(self.requests.values())))
         step = _Step(self.config.max_num_batched_tokens)
         self._schedule_running(step)
         self._schedule_waiting(step)
         decisions = step.decisions
+        if not step.scheduled and not step.preempted and decisions:
+            self.guard.nobody_ran()
         ordered = [decisions[r.request_id] for r in self.running] + [decisions[r.request_id] for r in self.waiting]
         dropped, self._dropped = tuple(self._dropped), []
         output = SchedulerOutput(
@@ -201,7 +209,8 @@ class Scheduler:
                 continue
             token = sampled[item.request_id]
             request.token_ids.append(token.token_id)
-            self._sampled.append(Sampled(item.request_id, token.token_id, token.logprob, token.alternatives))
+            position = request.num_output_tokens - 1
+            self._sampled.append(Sampled(item.request_id, *token, position))
             self._check_stop(request, token.token_id, text_stops.get(item.request_id))
 
     def fail(self, plan: SchedulerOutput, message: str) -> None:
@@ -240,10 +249,36 @@ class Scheduler:
         if not config.enable_prefix_caching:
             self.kv.pool.reset_cache()
 
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.guard.policy
+
     def set_policy(self, policy: Policy) -> None:
-        """Order both queues by another policy from now on."""
-        waiting, running = sorted(self.waiting, key=policy.key), sorted(self.running, key=policy.key)
-        self.policy, self.waiting, self.running = policy, waiting, running
+        """Order both queues by another policy from now on.
+
+        Raises PolicyError, with the previous policy still in force, if its keys cannot be had or compared. A policy
+        that fails later is taken off in favour of the one before it; `guard.failure` tells.
+        """
+        self._sort_queues(self.guard.change(policy, self.requests.values()))
+
+    def set_priority(self, request_id: str, priority: int) -> bool:
+        """Change a live request's priority; False if there is none of that name. Counts under a policy that looks."""
+        request = self.requests.get(request_id)
+        if request is None:
+            return False
+        request.priority = priority
+        self._sort_queues(self.guard.keys(list(self.requests.values())))
+        return True
+
+    def move_to_front(self, request_id: str) -> bool:
+        """Treat a waiting request as the first to have arrived; False if none of that name waits."""
+        request = self.requests.get(request_id)
+        if request is None or request not in self.waiting:
+            return False
+        request.arrival_seq = min(r.arrival_seq for r in self.requests.values()) - 1
+        self._sort_queues(self.guard.keys(list(self.requests.values())))
+        return True
 
     def snapshot(self) -> Snapshot:
         """The present state as a value; `step` is the last one planned (-1 before the first)."""
@@ -270,7 +305,7 @@ class Scheduler:
         if set(self.kv.tables) != {r.request_id for r in self.running}:
             raise WorkbenchError("block tables are not those of the running requests")
         for queue in (self.waiting, self.running):
-            keys = [self.policy.key(r) for r in queue]
+            keys = [r.sort_key for r in queue]
             if keys != sorted(keys):
                 raise WorkbenchError("a queue is out of policy order")
         for request in self.running:
@@ -285,14 +320,14 @@ class Scheduler:
         while index < len(self.running):
             request = self.running[index]
             wanted = request.num_tokens - request.num_computed_tokens
-            num_tokens = min(wanted, step.budget)
+            num_tokens = self.guard.share(request, wanted, step.budget)
             if num_tokens == 0:
-                step.wait(request, Reason.TOKEN_BUDGET, wanted, 0, step.largest)
+                self._wait_for_budget(step, request, wanted)
                 index += 1
                 continue
             need = self.kv.blocks_needed(request, num_tokens)
             while need > self.kv.pool.num_free:
-                victim = self.policy.victim(self.running[index:])
+                victim = self.guard.victim(self.running[index:])
                 self._preempt(step, victim, need, request)
                 if victim is request:
                     break
@@ -318,7 +353,7 @@ class Scheduler:
             elif self._admit(step, request):
                 index -= 1
                 self.waiting.pop(index)
-                insort(self.running, request, key=self.policy.key)
+                insort(self.running, request, key=_sort_key)
             else:
                 blocker = request.request_id
 
@@ -338,9 +373,9 @@ class Scheduler:
             num_cached = len(shared) * cfg.block_size
             copy = 0
         wanted = request.num_tokens - num_cached
-        num_tokens = min(wanted, step.budget)
+        num_tokens = self.guard.share(request, wanted, step.budget)
         if num_tokens == 0:
-            step.wait(request, Reason.TOKEN_BUDGET, wanted, 0, step.largest)
+            self._wait_for_budget(step, request, wanted)
             return False
         if num_tokens < wanted and not cfg.enable_chunked_prefill:
             step.wait(request, Reason.NO_CHUNKING, wanted, step.budget, step.largest)
@@ -394,6 +429,27 @@ class Scheduler:
             )
         step.take(decision)
 
+    def _wait_for_budget(self, step: "_Step", request: Request, wanted: int) -> None:
+        if step.budget == 0:
+            step.wait(request, Reason.TOKEN_BUDGET, wanted, 0, step.largest)
+        else:
+            step.wait(request, Reason.POLICY, wanted, step.budget, "")
+
+    def _enqueue(self, request: Request) -> None:
+        try:
+            request.sort_key = self.guard.key(request)
+            insort(self.waiting, request, key=_sort_key)
+        except Exception as error:  # the policy's, or of comparing its keys
+            self.guard.take_off(error)
+            self.waiting.append(request)
+            self._sort_queues(self.guard.keys(list(self.requests.values())))
+
+    def _sort_queues(self, keys: dict[str, Key]) -> None:
+        for name, key in keys.items():
+            self.requests[name].sort_key = key
+        self.waiting.sort(key=_sort_key)
+        self.running.sort(key=_sort_key)
+
     def _preempt(self, step: "_Step", victim: Request, need: int, requester: Request) -> None:
         step.preempted = victim.request_id
         step.decisions[victim.request_id] = Decision(
@@ -410,7 +466,7 @@ class Scheduler:
         victim.move_to(RequestStatus.PREEMPTED)
         victim.num_computed_tokens = 0
         victim.num_preemptions += 1
-        insort(self.waiting, victim, key=self.policy.key)
+        insort(self.waiting, victim, key=_sort_key)
         self._dropped.append(victim.request_id)
 
     def _finish(self, request: Request, reason: str, detail: str) -> None:

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     BEHIND = "behind"  # wait: other = the request ahead in the queue that could not be admitted
     SIBLING = "sibling"  # wait: other = the sequence of the same prompt whose prefill will be shared
     AFTER_PREEMPTION = "after_preemption"  # wait: other = a request preempted this step, in which nobody is admitted
+    POLICY = "policy"  # wait: the policy gave it no tokens; need = tokens wanted, have = budget left
     PAUSED = "paused"  # wait: the engine is paused; the step only records what changed meanwhile
 
 

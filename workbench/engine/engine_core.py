@@ -1,5 +1,6 @@
 """One step: schedule, run, update, record. No threads here; engine_loop.py drives it."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
 
 Clock = Callable[[], float]
+
+logger = logging.getLogger("workbench")
 
 LIVE_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching", "scheduling_policy")
 
@@ -75,8 +78,7 @@ class EngineCore:
 
     def abort(self, parent_id: str) -> None:
         """End all sequences of a request."""
-        names = [name for name, (stream, _) in self._sequences.items() if stream.request_id == parent_id]
-        self._deliver_ends(self.scheduler.abort(names), "abort", None)
+        self._deliver_ends(self.scheduler.abort(self._sequences_of(parent_id)), "abort", None)
 
     def abort_all(self) -> None:
         """End every request."""
@@ -89,12 +91,27 @@ class EngineCore:
             raise ConfigError(f"{unknown} cannot be changed on a running engine; {', '.join(LIVE_SETTINGS)} can")
         limits = {name: value for name, value in changes.items() if name != "scheduling_policy"}
         config = self.scheduler.config.with_changes(**limits)
-        policy = make_policy(changes["scheduling_policy"]) if "scheduling_policy" in changes else None
+        if "scheduling_policy" in changes:
+            changes = {**changes, "scheduling_policy": make_policy(changes["scheduling_policy"])}
+            self.scheduler.set_policy(changes["scheduling_policy"])
+            changes["scheduling_policy"] = changes["scheduling_policy"].name
         self.scheduler.configure(config)
-        if policy is not None:
-            self.scheduler.set_policy(policy)
         self._changes += [SettingChange(name, str(value)) for name, value in changes.items()]
         return changes
+
+    def set_priority(self, request_id: str, priority: int) -> bool:
+        """Change a request's priority (of all its sequences when n > 1); False if it is not alive."""
+        names = self._sequences_of(request_id)
+        for name in names:
+            self.scheduler.set_priority(name, priority)
+            self._changes.append(SettingChange("priority", str(priority), name))
+        return bool(names)
+
+    def move_to_front(self, request_id: str) -> bool:
+        """Put a waiting request ahead of all others of its priority; False if it does not wait."""
+        moved = [name for name in reversed(self._sequences_of(request_id)) if self.scheduler.move_to_front(name)]
+        self._changes += [SettingChange("move_to_front", "", name) for name in moved]
+        return bool(moved)
 
     def step(self) -> StepRecord:
         """Do one step and return its record. A runner that raises fails the requests in its plan, nobody else."""
@@ -127,10 +144,17 @@ class EngineCore:
         self._sequences.clear()
         self.runner.close()
 
+    def _sequences_of(self, parent_id: str) -> list[str]:
+        return [name for name, (stream, _) in self._sequences.items() if stream.request_id == parent_id]
+
     def _record(
         self, plan: SchedulerOutput, began: float, schedule_seconds: float, result: RunnerOutput, ran: float
     ) -> StepRecord:
         events = self.scheduler.take_events()
+        if (failure := self.scheduler.guard.failure) is not None:
+            self.scheduler.guard.failure = None
+            self._changes.append(SettingChange("scheduling_policy", failure))
+            logger.warning(failure)
         changes, self._changes = tuple(self._changes), []
         scheduler = self.scheduler
         times = StepTimes(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.core.records import StepRecord
+from workbench.engine.breakpoints import Breakpoint
 from workbench.engine.engine_core import EngineCore
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class LoopStatus:
     """What the engine is doing. state: "running", "idle", "paused", "closed" or "error".
 
     step: the newest recorded step (-1: none). time: seconds on the engine's clock. speed: steps per second at most
-    (None: no limit). message: why the state is "error".
+    (None: no limit). message: why the state is "error". stopped_by: the breakpoint that paused it, and what happened.
     """
 
     state: str
@@ -40,6 +41,7 @@ class LoopStatus:
     num_running: int
     num_waiting: int
     message: str | None
+    stopped_by: str | None
 
 
 class EngineLoop:
@@ -56,6 +58,8 @@ class EngineLoop:
         self._closing = False
         self._closed = False
         self._message: str | None = None
+        self._breakpoints: tuple[Breakpoint, ...] = ()
+        self._stopped_by: str | None = None
         self._lock = threading.Lock()
         # Prints of hooks go where the engine was made: a thread started without its context loses its cell.
         context = contextvars.copy_context()
@@ -127,6 +131,23 @@ class EngineLoop:
 
         return change
 
+    def add_breakpoint(self, point: Breakpoint) -> None:
+        """Pause after the first step for which it says something."""
+        self.call(lambda: setattr(self, "_breakpoints", (*self._breakpoints, point)))
+
+    def remove_breakpoints(self, point: Breakpoint | None = None) -> None:
+        """Take one off, or all."""
+
+        def remove() -> None:
+            self._breakpoints = tuple(p for p in self._breakpoints if point is not None and p is not point)
+
+        self.call(remove)
+
+    @property
+    def breakpoints(self) -> tuple[Breakpoint, ...]:
+        """Those that are set."""
+        return self._breakpoints
+
     def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Turn knobs; see EngineCore.configure."""
         return self.call(lambda: self.core.configure(changes))
@@ -150,6 +171,7 @@ class EngineLoop:
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
             message=self._message,
+            stopped_by=self._stopped_by,
         )
 
     def shutdown(self) -> None:
@@ -168,6 +190,7 @@ class EngineLoop:
     def resume_now(self) -> None:
         """The command behind resume; runs on the engine's thread."""
         self._paused = False
+        self._stopped_by = None
         self._end_step_waiters()
 
     def _run(self) -> None:
@@ -220,8 +243,12 @@ class EngineLoop:
                     return
                 if self._speed is not None:
                     self._next_step_at = now + 1.0 / self._speed
-                self._count(self.core.step())
+                self._stopped_by = None
+                record = self.core.step()
+                self._count(record)
                 self._message = None
+                if self._breakpoints:
+                    self._check_breakpoints(record)
             elif self.core.has_news():
                 self.core.note()
         except Exception as error:
@@ -230,6 +257,20 @@ class EngineLoop:
             self._message = f"{type(error).__name__}: {error}"
             self._end_step_waiters()
             self.core.abort_all()
+
+    def _check_breakpoints(self, record: StepRecord) -> None:
+        for point in self._breakpoints:
+            try:
+                text = point.check(record)
+            except Exception:
+                logger.exception("breakpoint %r raised at step %d and was removed", point.name, record.step)
+                self._breakpoints = tuple(p for p in self._breakpoints if p is not point)
+                continue
+            if text is not None:
+                self.pause_now()
+                self._stopped_by = f"{point.name}: {text}"
+                self._end_step_waiters()
+                return
 
     def _count(self, record: StepRecord) -> None:
         """Charge a step to those who asked for single steps."""

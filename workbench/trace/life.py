@@ -21,7 +21,7 @@ class Moment(NamedTuple):
     decision: Decision
     root: Decision
     neighbours: tuple[tuple[str, int], ...]
-    sampled: bool
+    is_first_token: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Life:
 
     @property
     def first_token(self) -> Moment | None:
-        """The step that sampled its first token, if the trace holds the arrival."""
-        return next((m for m in self.moments if m.sampled), None) if self.arrival is not None else None
+        """The step that sampled its first token, if the trace holds it."""
+        return next((m for m in self.moments if m.is_first_token), None)
 
 
 def request_ids(records: Iterable[StepRecord]) -> list[str]:
@@ -69,7 +69,7 @@ def lives_of(records: Iterable[StepRecord], wanted: set[str] | None = None) -> d
     for record in records:
         decisions = {d.request_id: d for d in record.decisions}
         ran = sorted(((d.request_id, d.num_tokens) for d in record.decisions if d.num_tokens), key=lambda r: -r[1])
-        sampled = {s.request_id for s in record.sampled}
+        first = {s.request_id for s in record.sampled if s.position == 0}
         for arrival in record.arrivals:
             if (found := draft(arrival.request_id)) is not None:
                 found.arrival = arrival
@@ -84,7 +84,7 @@ def lives_of(records: Iterable[StepRecord], wanted: set[str] | None = None) -> d
                         decision,
                         _root(decision, decisions),
                         tuple(r for r in ran if r[0] != name),
-                        name in sampled,
+                        name in first,
                     )
                 )
         for ended in record.finished:

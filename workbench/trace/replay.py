@@ -42,6 +42,10 @@ class Replay:
                 0,
                 0,
             )
+        for change in record.changes:
+            if change.name == "priority" and change.request_id in self._requests:
+                state = self._requests[change.request_id]
+                self._requests[change.request_id] = state._replace(priority=int(change.value))
         self._apply_decisions(record)
         for kind, block, request_id, other in record.block_events:
             self._apply_block_event(kind, block, request_id, other)

@@ -107,6 +107,7 @@ _WAITING = {
     Reason.BEHIND: "for its turn in the queue",
     Reason.SIBLING: "for the prompt that it shares",
     Reason.AFTER_PREEMPTION: "because a step that preempts admits nobody",
+    Reason.POLICY: "because the policy gave it no tokens",
     Reason.PAUSED: "while the engine was paused",
 }
 

@@ -169,7 +169,7 @@ class _Page:
             "num_waiting": status.num_waiting,
             "memory": self._memory,
             "dropped_steps": core.trace.num_dropped,
-            "message": status.message,
+            "message": status.message or status.stopped_by,
         }
 
 
