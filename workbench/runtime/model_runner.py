@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
 from workbench.core.config import ModelSpec, SchedulerConfig
@@ -15,6 +16,7 @@ from workbench.runtime.memory import MemoryRow, ledger
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import step_threads, torch_threads
 from workbench_kernels.dispatch import Choice, select_kernels
+from workbench_kernels.metadata import make_metadata
 
 
 class TorchModelRunner:
@@ -37,6 +39,7 @@ class TorchModelRunner:
         self._kernels = select_kernels(device, dtype, loaded.spec.head_size, self._pool, self._threads)
         self._closed = False
         self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
+        self._compile_kernels(config.block_size, device)
 
     @property
     def spec(self) -> ModelSpec:
@@ -47,6 +50,16 @@ class TorchModelRunner:
     def kernel_choices(self) -> tuple[Choice, ...]:
         """Which implementation runs each operation, and why."""
         return self._kernels.choices
+
+    def _compile_kernels(self, block_size: int, device: torch.device) -> None:
+        # One token through block 0, which nobody owns yet: the first prompt should not have to wait for compilers.
+        one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
+        table = np.zeros((1, 1), np.int32)
+        with torch.inference_mode(), torch_threads(1):
+            meta = make_metadata(np.array([0, 1]), one, zero, table, block_size, device)
+            self._model.forward(
+                torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._kernels, None
+            )
 
     def execute(self, plan: SchedulerOutput) -> RunnerOutput:
         """Run a plan. A request whose logits are not finite is reported in errors, the others are sampled.
