@@ -15,6 +15,7 @@ const LABELS: Record<Reason, string> = {
   behind: "queue order",
   sibling: "shared prefill",
   after_preemption: "after preemption",
+  policy: "policy",
   paused: "paused",
 };
 
@@ -49,7 +50,9 @@ export function explain(d: Decision): string {
 }
 
 function explainPrefill(d: Decision): string {
-  const computes = `computes ${count(d.num_tokens, "prompt token")}`;
+  const size = count(d.num_tokens, "prompt token");
+  const computes =
+    d.need > d.num_tokens ? `computes ${int(d.num_tokens)} of ${count(d.need, "prompt token")}` : `computes ${size}`;
   const cached = d.num_cached > 0 ? `; ${int(d.num_cached)} came from the prefix cache` : "";
   switch (d.reason) {
     case "admitted":
@@ -59,8 +62,8 @@ function explainPrefill(d: Decision): string {
     default: {
       const after = d.need - d.num_tokens;
       return after > 0
-        ? `next chunk: ${computes}, ${int(after)} to go`
-        : `last chunk: ${computes} and samples the first token`;
+        ? `next chunk: computes ${size}, ${int(after)} to go`
+        : `last chunk: computes ${size} and samples the first token`;
     }
   }
 }
@@ -93,6 +96,8 @@ function explainWait(d: Decision): string {
       return `waits for ${d.other} to compute the prompt that they share`;
     case "after_preemption":
       return `nobody is admitted in a step that preempted ${d.other}`;
+    case "policy":
+      return `the policy gave it none of the ${count(d.have, "token")} left in the budget`;
     case "paused":
       return "the engine is paused";
     default:

@@ -24,8 +24,8 @@ export function applyToRequests(log: Log, step: Step): void {
     const request = log.requests.get(s.request_id);
     if (request === undefined) continue;
     const before = request.tokens.at(-1);
-    if (before === undefined) log.ttft.push(record.step, end - request.arrivalTime);
-    else if (before.step >= 0) log.itl.push(record.step, end - before.time);
+    if (s.position === 0) log.ttft.push(record.step, end - request.arrivalTime);
+    else if (before !== undefined && before.step >= 0) log.itl.push(record.step, end - before.time);
     request.tokens.push({
       id: s.token_id,
       step: record.step,

@@ -86,7 +86,7 @@ test("a key frame after a gap is taken as it is, and steps in the gap cannot be 
     running: ["r2"],
     requests: { r2: ["r2", "r2", "two", 0, -0.25, 8, [7, 8], [13, 14, 15], 4, 0] },
   });
-  store.applyFrame(payload([record(10, { decisions: [decode("r2", 4)], sampled: [["r2", 16, null, []]] })], after));
+  store.applyFrame(payload([record(10, { decisions: [decode("r2", 4)], sampled: [["r2", 16, null, [], 3]] })], after));
   assert.deepEqual(
     store.requests.get("r2")!.tokens.map((t) => [t.id, t.step]),
     [

@@ -96,12 +96,12 @@ export function shortRun(): StepRecordWire[] {
         ["allocate", 1, "r1", ""],
         ["cache", 0, "", "aa"],
       ],
-      sampled: [["r1", 10, -0.5, [[10, -0.5]]]],
+      sampled: [["r1", 10, -0.5, [[10, -0.5]], 0]],
       num_scheduled_tokens: 6,
     }),
     record(1, {
       decisions: [decode("r1", 6), waits("r2", "no_blocks", 1, 0, "r1")],
-      sampled: [["r1", 11, null, []]],
+      sampled: [["r1", 11, null, [], 1]],
       num_scheduled_tokens: 1,
     }),
     record(2, {
@@ -111,14 +111,14 @@ export function shortRun(): StepRecordWire[] {
         ["free", 1, "r1", ""],
         ["free", 0, "r1", ""],
       ],
-      sampled: [["r1", 12, null, []]],
+      sampled: [["r1", 12, null, [], 2]],
       finished: [["r1", "length", ""]],
       num_scheduled_tokens: 1,
     }),
     record(3, {
       decisions: [admitted("r2", 2)],
       block_events: [["allocate", 2, "r2", ""]],
-      sampled: [["r2", 13, null, []]],
+      sampled: [["r2", 13, null, [], 0]],
       num_scheduled_tokens: 2,
     }),
   ];

@@ -78,6 +78,8 @@ test("every decision is a sentence with its numbers", () => {
   assert.match(sentence("wait", "sibling", {}, "r1.0"), /r1\.0 to compute the prompt/);
   assert.match(sentence("wait", "after_preemption", {}, "r9"), /preempted r9/);
   assert.match(sentence("wait", "no_chunking", { need: 90, have: 12 }), /90 tokens must fit; 12 left/);
+  assert.match(sentence("wait", "policy", { need: 9, have: 4 }), /none of the 4 tokens left/);
+  assert.match(sentence("prefill", "admitted", { n: 96, need: 185 }), /computes 96 of 185 prompt tokens/);
   assert.match(sentence("wait", "paused", {}), /paused/);
   assert.equal(reasonLabel("no_blocks"), "KV blocks");
 });

@@ -387,6 +387,8 @@ function stepCard(step: Step, store: TraceStore): Parameters<HoverCard["show"]>[
     ],
     ...(record.changes.length === 0
       ? {}
-      : { note: `Changed before this step: ${record.changes.map((c) => `${c.name} = ${c.value}`).join(", ")}.` }),
+      : {
+          note: `Changed before this step: ${record.changes.map((c) => `${c.request_id} ${c.name} = ${c.value}`.trim()).join(", ")}.`,
+        }),
   };
 }

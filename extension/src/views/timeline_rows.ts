@@ -93,14 +93,28 @@ function drawLabel(request: RequestInfo, y: number, height: number, axis: Timeli
   context.fillStyle = request.ending === null ? theme.fg : theme.fg2;
   context.fillText(request.id, 16, middle + 0.5, axis.left - 22);
   const idWidth = context.measureText(request.id).width;
-  const room = axis.left - 16 - idWidth - 14;
+  const room = Math.floor(axis.left - 16 - idWidth - 14);
   if (room < 30) return;
   context.font = `${Math.min(11, height - 1)}px ${theme.font}`;
   context.fillStyle = theme.fg3;
   context.fillText(cut(context, request.label, room), 16 + idWidth + 7, middle + 0.5);
 }
 
+const cuts = new Map<string, string>();
+
+/** As much of a text as fits. Remembered, because measuring text is slow and labels are the same in every frame. */
 function cut(context: CanvasRenderingContext2D, text: string, room: number): string {
+  const key = `${context.font} ${room} ${text}`;
+  let fitting = cuts.get(key);
+  if (fitting === undefined) {
+    if (cuts.size > 2_000) cuts.clear();
+    fitting = measureCut(context, text, room);
+    cuts.set(key, fitting);
+  }
+  return fitting;
+}
+
+function measureCut(context: CanvasRenderingContext2D, text: string, room: number): string {
   if (context.measureText(text).width <= room) return text;
   let length = Math.min(text.length, Math.ceil(room / 4));
   while (length > 0 && context.measureText(`${text.slice(0, length)}…`).width > room) length -= 1;

@@ -35,6 +35,7 @@ const REASON_ORDER: readonly Reason[] = [
   "token_budget",
   "no_chunking",
   "max_num_seqs",
+  "policy",
   "after_preemption",
   "sibling",
   "behind",

@@ -32,7 +32,9 @@ export function shade(request: RequestInfo, index: number, shading: Shading, typ
 }
 
 export class TokenText {
-  readonly element = h("div", { class: "iw-tokens", role: "log", "aria-live": "off" });
+  private readonly text = h("div");
+  // Laid out from below, so that the browser keeps the newest token in view without being asked for positions.
+  readonly element = h("div", { class: "iw-tokens", role: "log", "aria-live": "off" }, this.text);
   private readonly session: Session;
   private request: RequestInfo | null = null;
   private shading: Shading = "none";
@@ -59,7 +61,7 @@ export class TokenText {
 
   draw(request: RequestInfo | null, shading: Shading, theme: Theme): void {
     if (request !== this.request || shading !== this.shading || theme.dark !== this.dark) {
-      this.element.replaceChildren();
+      this.text.replaceChildren();
       this.request = request;
       this.shading = shading;
       this.dark = theme.dark;
@@ -67,9 +69,7 @@ export class TokenText {
       this.shownSelection = -1;
     }
     if (request === null) return;
-    const { element } = this;
-    const bottom = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
-    const fresh = element.childNodes.length;
+    const fresh = this.text.childElementCount;
     if (fresh < request.tokens.length) {
       const typical = this.typicalGap(request);
       const colour = rgb(shading === "probability" ? theme.warn : theme.danger);
@@ -80,8 +80,7 @@ export class TokenText {
         if (strength > 0.04) span.style.background = css(colour, Math.round(strength * 60) / 100);
         pieces.append(span);
       }
-      element.append(pieces);
-      if (bottom) element.scrollTop = element.scrollHeight;
+      this.text.append(pieces);
     }
     this.markCursor(request, fresh);
     this.markSelected(request);
@@ -95,7 +94,7 @@ export class TokenText {
     this.shownCursor = cursor;
     for (let i = from; i < request.tokens.length; i++) {
       const future = cursor !== "live" && request.tokens[i]!.step > cursor;
-      this.element.children[i]!.classList.toggle("iw-future", future);
+      this.text.children[i]!.classList.toggle("iw-future", future);
     }
   }
 
@@ -103,8 +102,8 @@ export class TokenText {
     const { selection } = this.session;
     const now = selection.request === request.id ? (selection.token ?? -1) : -1;
     if (now === this.shownSelection) return;
-    this.element.children[this.shownSelection]?.classList.remove("iw-picked");
-    this.element.children[now]?.classList.add("iw-picked");
+    this.text.children[this.shownSelection]?.classList.remove("iw-picked");
+    this.text.children[now]?.classList.add("iw-picked");
     this.shownSelection = now;
   }
 
@@ -115,8 +114,8 @@ export class TokenText {
   }
 
   private indexOf(target: EventTarget | null): number | null {
-    if (!(target instanceof HTMLSpanElement) || target.parentElement !== this.element) return null;
-    return Array.prototype.indexOf.call(this.element.children, target);
+    if (!(target instanceof HTMLSpanElement) || target.parentElement !== this.text) return null;
+    return Array.prototype.indexOf.call(this.text.children, target);
   }
 
   private describe(request: RequestInfo, index: number): Parameters<HoverCard["show"]>[1] {
