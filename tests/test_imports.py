@@ -195,8 +195,9 @@ def test_no_import_cycles() -> None:
 
 
 def run_python(code: str) -> str:
-    """Run code in a fresh interpreter, away from the repository's root, and return what it printed."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True, timeout=300)
+    """Run code in a fresh interpreter, away from the repository, and return what it printed."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        done = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
