@@ -95,9 +95,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/python hatch_build.py run format
 
-# The README's picture, taken by the browser test of the dashboard from the real product.
+# The README's picture, taken by a browser test from the running product.
 screenshot: $(VENV)/.installed-dev $(BUNDLE)
-	WORKBENCH_SCREENSHOTS=notebooks/images $(BIN)/pytest tests/browser/test_dashboard.py -k screenshot
+	WORKBENCH_SCREENSHOTS=notebooks/images $(BIN)/pytest tests/browser/test_pictures.py
 
 # Everything that can be made again, the environment included.
 clean:
