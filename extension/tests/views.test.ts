@@ -14,7 +14,8 @@ import { tellStory } from "../src/views/request_story.ts";
 import { readParams } from "../src/views/sampling_form.ts";
 import { positionOf, SLIDER_MAX, speedAt } from "../src/views/speed.ts";
 import { ticks, TimelineAxis } from "../src/views/timeline_axis.ts";
-import { payload, record, recordedTrace, shortRun, snapshot } from "./support.ts";
+import { layoutRows } from "../src/views/timeline_rows.ts";
+import { admitted, payload, record, recordedTrace, shortRun, snapshot, waits } from "./support.ts";
 
 function filled(): TraceStore {
   const store = new TraceStore();
@@ -109,6 +110,44 @@ test("rows sort with live ones first and unknown values last", () => {
     sortRows(early, "ttft", true).map((r) => r.info.id),
     ["r1", "r2"],
   );
+});
+
+test("the usual order: running, then the queue in its order, then ended ones with the newest first", () => {
+  const store = filled();
+  assert.deepEqual(
+    sortRows(requestRows(store, 1), "state", false).map((r) => r.info.id),
+    ["r1", "r2"],
+  );
+  assert.deepEqual(
+    sortRows(requestRows(store, 3), "state", false).map((r) => r.info.id),
+    ["r2", "r1"],
+  );
+});
+
+test("a long queue does not push the running requests out of the timeline", () => {
+  const store = new TraceStore();
+  const ids = Array.from({ length: 40 }, (_, i) => `r${i}`);
+  store.applyFrame(
+    payload(
+      [
+        record(0, {
+          arrivals: ids.map((id) => [id, 0, [1, 2], 4, 0, id, ""]),
+          decisions: ids.map((id, i) => (i < 4 ? admitted(id, 2) : waits(id, "max_num_seqs", 5, 4))),
+        }),
+      ],
+      snapshot(),
+    ),
+  );
+  const axis = new TimelineAxis();
+  axis.track(store);
+  const rows = layoutRows(store, axis, 0, 110, 0);
+  assert.equal(rows.requests.length, 10);
+  assert.deepEqual(
+    rows.requests.slice(0, 5).map((r) => r.id),
+    ["r0", "r1", "r2", "r3", "r4"],
+  );
+  assert.equal(rows.below, 30);
+  assert.equal(layoutRows(store, axis, 0, 110, -100).below, 0);
 });
 
 test("the ledger's rows add up, with the KV cache split at the cursor", () => {

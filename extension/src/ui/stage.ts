@@ -4,6 +4,8 @@ import type { Session } from "../session.ts";
 import { followTheme, type Theme } from "./theme.ts";
 
 export interface View {
+  /** True for a view that writes text into canvases: it is drawn before those that change the document. */
+  readonly early?: boolean;
   draw(): void;
   destroy(): void;
 }
@@ -70,7 +72,10 @@ export class Stage {
     // The view may ask for a draw while it is being made, before it can be put into its entry.
     const entry = { element, dirty: true, visible: false } as Entry;
     (entry as { view: View }).view = factory(element, context);
-    this.entries.push(entry);
+    // Setting a canvas's font brings the whole document's style up to date first; that is dear after each change of it,
+    // and free as long as nothing was changed in this frame.
+    if (entry.view.early === true) this.entries.unshift(entry);
+    else this.entries.push(entry);
     this.observer.observe(element);
   }
 

@@ -10,10 +10,9 @@ import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import { css, inkOn, mix, type Rgb, rgb, type Theme } from "../ui/theme.ts";
+import { type BlockColours, type BlockMode, colourBlocks, heat, ownerColour, reuseRank } from "./block_colours.ts";
 import { fill, lastUse, type Ownership, ownersOf, ownership, tokensIn } from "./block_facts.ts";
 import { blockAt, type BlockLayout, layoutBlocks } from "./block_layout.ts";
-
-type Mode = "owner" | "state" | "refs" | "age" | "next";
 
 const MODES = [
   ["owner", "owner", "Colour by the request that holds the block"],
@@ -34,13 +33,14 @@ export function blocksView(element: HTMLElement, context: ViewContext): View {
 }
 
 class BlocksView implements View {
+  readonly early = true;
   private readonly context: ViewContext;
   private readonly surface: Surface;
   private readonly card: HoverCard;
   private readonly legend = h("div", { class: "iw-legend", "aria-live": "off" });
   private readonly empty = emptyState("Waiting for the engine", "Its blocks appear here as soon as it answers.");
   private readonly layer = document.createElement("canvas");
-  private mode: Mode = "owner";
+  private mode: BlockMode = "owner";
   private layout: BlockLayout | null = null;
   private pointer: MouseEvent | null = null;
   private legendKey = "";
@@ -73,7 +73,7 @@ class BlocksView implements View {
     const { width, height, scale } = this.surface;
     this.layout = layoutBlocks(state.numBlocks, Math.round(width * scale), Math.round(height * scale), scale);
     const owners = ownership(state);
-    const colours = this.colours(state, owners);
+    const colours = colourBlocks(this.mode, state, owners, session.store, this.context.theme());
     if (this.layout.gap === 0) this.drawPixels(state, colours);
     else this.drawCells(state, owners, colours);
     this.drawStepEvents(state);
@@ -86,48 +86,8 @@ class BlocksView implements View {
     this.surface.destroy();
   }
 
-  /** The colour of every block in the present mode. */
-  private colours(state: EngineState, owners: Ownership): Rgb[] {
-    const theme = this.context.theme();
-    const free = rgb(theme.free);
-    const palette = owners.ids.map((id) => this.ownerColour(id));
-    const colours = new Array<Rgb>(state.numBlocks);
-    const rank = this.mode === "next" ? reuseRank(state) : null;
-    for (let block = 0; block < state.numBlocks; block++) {
-      const owner = owners.first[block]!;
-      const cached = state.hashes[block] !== "";
-      colours[block] = free;
-      switch (this.mode) {
-        case "owner":
-          if (owner >= 0) colours[block] = palette[owner]!;
-          else if (cached) colours[block] = mix(this.ownerColour(state.contentOf[block]!), free, 0.3);
-          break;
-        case "state":
-          if (owner >= 0) colours[block] = rgb(theme.used);
-          else if (cached) colours[block] = rgb(theme.cached);
-          break;
-        case "refs":
-          if (owner >= 0) colours[block] = heat(theme, Math.min(1, Math.log2(state.refCounts[block]!) / 3 + 0.25));
-          break;
-        case "age": {
-          if (owner < 0 && !cached) break;
-          const used = lastUse(state, block, owner >= 0 ? owners.ids[owner]! : null);
-          const age = used < 0 ? 1 : Math.min(1, Math.log10(1 + state.step - used) / 3);
-          colours[block] = heat(theme, 1 - 0.85 * age);
-          break;
-        }
-        case "next":
-          if (owner >= 0) colours[block] = mix(rgb(theme.fg3), free, 0.35);
-          else colours[block] = heat(theme, 1 - 0.9 * (rank![block]! / Math.max(1, state.free.size - 1)));
-      }
-    }
-    return colours;
-  }
-
-  private ownerColour(id: string): Rgb {
-    const theme = this.context.theme();
-    const request = this.context.session.store.requests.get(id);
-    return request === undefined ? rgb(theme.fg3) : rgb(theme.request(request.colour));
+  private colourOf(id: string): Rgb {
+    return ownerColour(this.context.session.store, this.context.theme(), id);
   }
 
   /** Requests that stand out: the hovered one, else the selected one. */
@@ -135,7 +95,7 @@ class BlocksView implements View {
     return this.context.session.hovered ?? this.context.session.selection.request;
   }
 
-  private drawPixels(state: EngineState, colours: readonly Rgb[]): void {
+  private drawPixels(state: EngineState, colours: BlockColours): void {
     const { columns, rows, pitch, left, top } = this.layout!;
     if (this.layer.width !== columns || this.layer.height !== rows) {
       this.layer.width = columns;
@@ -144,14 +104,16 @@ class BlocksView implements View {
     const context = this.layer.getContext("2d")!;
     const image = context.createImageData(columns, rows);
     const words = new Uint32Array(image.data.buffer);
-    const lit = this.lit === null ? null : new Set(state.blockTables.get(this.lit) ?? []);
+    const table = this.lit === null ? undefined : state.blockTables.get(this.lit);
     const background = rgb(this.context.theme().panel);
+    const plain = Uint32Array.from(colours.palette, word);
+    const shared = Uint32Array.from(colours.palette, (c) => word(mix([255, 255, 255], c, 0.45)));
+    const dim = Uint32Array.from(colours.palette, (c) => word(mix(c, background, 0.3)));
     for (let block = 0; block < state.numBlocks; block++) {
-      let c = colours[block]!;
-      if (lit !== null && lit.size > 0 && !lit.has(block)) c = mix(c, background, 0.3);
-      else if (state.refCounts[block]! > 1) c = mix([255, 255, 255], c, 0.45);
-      words[block] = 0xff000000 | (c[2] << 16) | (c[1] << 8) | c[0];
+      const shades = table !== undefined ? dim : state.refCounts[block]! > 1 ? shared : plain;
+      words[block] = shades[colours.index[block]!]!;
     }
+    for (const block of table ?? []) words[block] = plain[colours.index[block]!]!;
     context.putImageData(image, 0, 0);
     const target = this.surface.context;
     target.save();
@@ -161,7 +123,7 @@ class BlocksView implements View {
     target.restore();
   }
 
-  private drawCells(state: EngineState, owners: Ownership, colours: readonly Rgb[]): void {
+  private drawCells(state: EngineState, owners: Ownership, colours: BlockColours): void {
     const target = this.surface.context;
     const theme = this.context.theme();
     const { pitch, gap, columns, left, top } = this.layout!;
@@ -180,7 +142,7 @@ class BlocksView implements View {
       const x = left + (block % columns) * pitch;
       const y = top + Math.floor(block / columns) * pitch;
       const owner = owners.first[block]!;
-      const colour = colours[block]!;
+      const colour = colours.palette[colours.index[block]!]!;
       target.globalAlpha = lit !== null && lit.size > 0 && !lit.has(block) ? 0.28 : 1;
       target.fillStyle = free;
       target.fillRect(x, y, size, size);
@@ -286,7 +248,7 @@ class BlocksView implements View {
     const theme = this.context.theme();
     const shown = this.lit;
     const table = shown === null ? undefined : state.blockTables.get(shown);
-    if (shown !== null && table !== undefined) this.drawPath(table, theme, css(this.ownerColour(shown)));
+    if (shown !== null && table !== undefined) this.drawPath(table, theme, css(this.colourOf(shown)));
     if (selection.block !== null && selection.block < state.numBlocks) {
       this.outline(selection.block, theme.fg, [], 2);
     }
@@ -382,7 +344,7 @@ class BlocksView implements View {
       item(theme.cached, `${int(cached)} cached`),
       item(theme.free, `${int(state.free.size - cached)} free`),
     ];
-    const keys: Record<Mode, HTMLElement[]> = {
+    const keys: Record<BlockMode, HTMLElement[]> = {
       owner: counts,
       state: counts,
       refs: [scale("1 owner", "8 or more")],
@@ -438,7 +400,7 @@ class BlocksView implements View {
     const owner = owners[0];
     this.card.show(this.pointer!, {
       title: `Block ${int(block)}`,
-      ...(owner === undefined ? {} : { colour: css(this.ownerColour(owner)) }),
+      ...(owner === undefined ? {} : { colour: css(this.colourOf(owner)) }),
       lines,
       ...(tokens === null ? {} : { code: visible(tokens.map((id) => session.store.text(id)).join("")) }),
     });
@@ -459,19 +421,9 @@ class BlocksView implements View {
   }
 }
 
-function heat(theme: Theme, share: number): Rgb {
-  const low: Rgb = theme.dark ? [30, 38, 66] : [228, 235, 246];
-  const high: Rgb = theme.dark ? [250, 217, 92] : [38, 34, 98];
-  const middle: Rgb = theme.dark ? [42, 152, 160] : [58, 150, 178];
-  const t = Math.max(0, Math.min(1, share));
-  return t < 0.5 ? mix(middle, low, t * 2) : mix(high, middle, t * 2 - 1);
-}
-
-function reuseRank(state: EngineState): Int32Array {
-  const rank = new Int32Array(state.numBlocks);
-  let i = 0;
-  for (const block of state.free) rank[block] = i++;
-  return rank;
+/** A colour as one word of image data. */
+function word(colour: Rgb): number {
+  return (0xff000000 | (colour[2] << 16) | (colour[1] << 8) | colour[0]) >>> 0;
 }
 
 function firstFree(state: EngineState, n: number): number[] {

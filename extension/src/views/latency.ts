@@ -25,6 +25,7 @@ export function latencyView(element: HTMLElement, context: ViewContext): View {
 }
 
 class LatencyView implements View {
+  readonly early = true;
   private readonly context: ViewContext;
   private readonly charts: readonly Chart[];
   private drawn = 0;
@@ -65,14 +66,17 @@ class LatencyView implements View {
     this.drawn = performance.now();
     const until = session.cursor === "live" ? null : session.cursor;
     const theme = this.context.theme();
-    for (const chart of this.charts) {
-      const values = chart.pick(session.store).upTo(until);
+    const all = this.charts.map((chart) => {
       const bars = Math.max(8, Math.min(48, Math.floor(chart.surface.width / 7)));
-      const data = histogram(values, bars);
+      const data = histogram(chart.pick(session.store).upTo(until), bars);
+      drawHistogram(chart.surface, data, theme, chart.colour(theme));
+      return data;
+    });
+    this.charts.forEach((chart, c) => {
+      const data = all[c]!;
       PERCENTILES.forEach((p, i) => setText(chart.figures[i]!, millis(data[p])));
       setText(chart.total, count(data.count, "sample"));
-      drawHistogram(chart.surface, data, theme, chart.colour(theme));
-    }
+    });
   }
 
   destroy(): void {

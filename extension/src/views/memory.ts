@@ -2,7 +2,7 @@
 
 import { compact, int, mebibytes, percent } from "../format.ts";
 import type { MemoryKind } from "../protocol.ts";
-import { h, setText } from "../ui/dom.ts";
+import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import type { Theme } from "../ui/theme.ts";
@@ -33,17 +33,17 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
       rows.forEach((row, i) => {
         const colour = memoryColour(theme, row.kind);
         const piece = bar.children[i] as HTMLElement;
-        piece.style.flexGrow = String(row.bytes / Math.max(1, bytes));
-        piece.style.background = colour;
-        piece.title = `${row.name}: ${mebibytes(row.bytes)}`;
+        setProperty(piece, "flex-grow", (row.bytes / Math.max(1, bytes)).toFixed(4));
+        setProperty(piece, "--piece", colour);
+        setAttribute(piece, "title", `${row.name}: ${mebibytes(row.bytes)}`);
         const [name, size, share] = list.rows[i]!.cells;
         if (name!.firstElementChild === null) name!.append(h("span", { class: "iw-chip" }), h("span"));
-        (name!.firstElementChild as HTMLElement).style.setProperty("--chip", colour);
+        setProperty(name!.firstElementChild as HTMLElement, "--chip", colour);
         setText(name!.lastElementChild!, row.name);
         setText(size!, mebibytes(row.bytes));
         setText(share!, percent(row.bytes / Math.max(1, bytes)));
       });
-      bar.setAttribute("aria-label", rows.map((row) => `${row.name} ${mebibytes(row.bytes)}`).join(", "));
+      setAttribute(bar, "aria-label", rows.map((row) => `${row.name} ${mebibytes(row.bytes)}`).join(", "));
       setText(total, rows.length === 0 ? "" : `${mebibytes(bytes)} in all`);
       const { info } = session.store;
       if (info !== null) {

@@ -4,7 +4,7 @@ import { count, int } from "../format.ts";
 import { explainEnding } from "../reasons.ts";
 import type { Session } from "../session.ts";
 import type { RequestInfo } from "../trace_types.ts";
-import { h, setAttribute, setText } from "../ui/dom.ts";
+import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
@@ -112,7 +112,7 @@ class PlaygroundView implements View {
       setText(card.head, card.request === null ? "" : "in the queue …");
       return;
     }
-    card.element.style.setProperty("--chip", theme.request(request.colour));
+    setProperty(card.element, "--chip", theme.request(request.colour));
     setText(card.head, `${request.id} · ${this.progress(request)}`);
     card.element.classList.toggle("iw-failed", request.ending?.reason === "error");
   }

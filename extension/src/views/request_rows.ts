@@ -120,14 +120,16 @@ const STATE_ORDER: readonly RowState[] = [
   "finished",
 ];
 
-/** Live requests first, then by the chosen column; equal ones by arrival. */
+const FIRST_ENDED = STATE_ORDER.indexOf("failed");
+
+/** Live requests first, then by the chosen column; equal ones by arrival, ended ones newest first. */
 export function sortRows(rows: RequestRow[], key: SortKey, descending: boolean): RequestRow[] {
   const value = (row: RequestRow): number => {
     switch (key) {
       case "id":
         return 0;
       case "state":
-        return STATE_ORDER.indexOf(row.state);
+        return Math.min(FIRST_ENDED, STATE_ORDER.indexOf(row.state));
       case "prompt":
         return row.promptTokens;
       case "output":
@@ -144,7 +146,7 @@ export function sortRows(rows: RequestRow[], key: SortKey, descending: boolean):
         return row.blocks;
     }
   };
-  const ended = (row: RequestRow): boolean => STATE_ORDER.indexOf(row.state) >= STATE_ORDER.indexOf("failed");
+  const ended = (row: RequestRow): boolean => STATE_ORDER.indexOf(row.state) >= FIRST_ENDED;
   const order = new Map(rows.map((row, i) => [row, i]));
   const sign = descending ? -1 : 1;
   return [...rows].sort((a, b) => {
@@ -152,6 +154,7 @@ export function sortRows(rows: RequestRow[], key: SortKey, descending: boolean):
     const [x, y] = [value(a), value(b)];
     if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
     if (x !== y && !Number.isNaN(x)) return sign * (x - y);
-    return (key === "id" || ended(a) ? sign : 1) * (order.get(a)! - order.get(b)!);
+    const newestFirst = key === "id" ? descending : ended(a);
+    return (newestFirst ? -1 : 1) * (order.get(a)! - order.get(b)!);
   });
 }

@@ -2,7 +2,7 @@
 
 import { count, int, millis, seconds } from "../format.ts";
 import { reasonLabel } from "../reasons.ts";
-import { h, setAttribute, setText } from "../ui/dom.ts";
+import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { tellStory } from "./request_story.ts";
@@ -71,8 +71,8 @@ class RequestsView implements View {
     { class: "iw-story", "data-testid": "story" },
     h("td", { colspan: COLUMNS.length }, this.bar, this.words),
   );
-  private sort: SortKey = "id";
-  private descending = true;
+  private sort: SortKey = "state";
+  private descending = false;
   private drawn = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -135,7 +135,7 @@ class RequestsView implements View {
       setAttribute(element, "aria-selected", String(selected));
       setAttribute(element, "data-state", row.state);
       element.classList.toggle("iw-hovered", hovered === row.info.id);
-      element.style.setProperty("--chip", theme.request(row.info.colour));
+      setProperty(element, "--chip", theme.request(row.info.colour));
       COLUMNS.forEach((column, c) => {
         const cell = element.children[c]!;
         const target = c <= 1 ? cell.lastElementChild! : cell;
@@ -200,7 +200,7 @@ class RequestsView implements View {
   }
 
   private sortBy(key: SortKey): void {
-    this.descending = this.sort === key ? !this.descending : true;
+    this.descending = this.sort === key ? !this.descending : key !== "state";
     this.sort = key;
     this.context.invalidate();
   }

@@ -26,6 +26,7 @@ export function timelineView(element: HTMLElement, context: ViewContext): View {
 }
 
 class TimelineView implements View {
+  readonly early = true;
   private readonly context: ViewContext;
   private readonly surface: Surface;
   private readonly card: HoverCard;
@@ -290,7 +291,9 @@ class TimelineView implements View {
     this.card.hide();
     this.axis.pan(-dx, this.context.session.store);
     if (this.rows !== null) {
-      this.scroll = Math.max(0, drag.scroll + (event.clientY - drag.y) / this.rows.rowHeight);
+      const most = this.rows.above + this.rows.below + this.rows.requests.length;
+      const moved = drag.scroll + (event.clientY - drag.y) / this.rows.rowHeight;
+      this.scroll = Math.max(-most, Math.min(most, moved));
     }
   }
 

@@ -20,7 +20,13 @@ export interface RowLayout {
   readonly below: number;
 }
 
-/** Requests alive somewhere in view, in order of arrival, as many as fit; `scroll` is counted from the newest up. */
+/** Share of the rows that a long queue may take from the requests that compute something in view. */
+const QUEUE_SHARE = 0.25;
+
+/**
+ * Requests alive somewhere in view, in order of arrival. If there are more than fit, those that only wait come after
+ * the others, so that a long queue does not push out what runs; `scroll` moves up from there, in rows.
+ */
 export function layoutRows(
   store: TraceStore,
   axis: TimelineAxis,
@@ -32,10 +38,27 @@ export function layoutRows(
   for (const request of store.requests.values()) if (overlaps(request, axis)) alive.push(request);
   const rowHeight = Math.max(SHORTEST, Math.min(TALLEST, Math.floor(height / Math.max(1, alive.length))));
   const room = Math.max(1, Math.floor(height / rowHeight));
-  const below = Math.max(0, Math.min(alive.length - room, Math.round(scroll)));
-  const end = alive.length - below;
-  const start = Math.max(0, end - room);
-  return { requests: alive.slice(start, end), top, height, rowHeight, above: start, below };
+  if (alive.length <= room) return { requests: alive, top, height, rowHeight, above: 0, below: 0 };
+  const active = alive.filter((request) => computes(request, axis));
+  const queued = alive.filter((request) => !computes(request, axis));
+  const ordered = [...active, ...queued];
+  const forQueue = Math.min(queued.length, Math.floor(room * QUEUE_SHARE));
+  const usual = Math.max(0, active.length + forQueue - room);
+  const start = Math.max(0, Math.min(ordered.length - room, usual - Math.round(scroll)));
+  return {
+    requests: ordered.slice(start, start + room),
+    top,
+    height,
+    rowHeight,
+    above: start,
+    below: ordered.length - start - room,
+  };
+}
+
+function computes(request: RequestInfo, axis: TimelineAxis): boolean {
+  return request.segments.some(
+    (s) => s.action !== "wait" && axis.segmentStart(s) < axis.hi && axis.segmentEnd(s) > axis.lo,
+  );
 }
 
 function overlaps(request: RequestInfo, axis: TimelineAxis): boolean {

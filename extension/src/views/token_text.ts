@@ -71,7 +71,7 @@ export class TokenText {
     if (request === null) return;
     const fresh = this.text.childElementCount;
     if (fresh < request.tokens.length) {
-      const typical = this.typicalGap(request);
+      const typical = shading === "latency" ? this.typicalGap(request) : 0;
       const colour = rgb(shading === "probability" ? theme.warn : theme.danger);
       const pieces = document.createDocumentFragment();
       for (let i = fresh; i < request.tokens.length; i++) {
