@@ -16,6 +16,8 @@ from workbench_kernels.rms_norm import cpu as norm_cpu
 from workbench_kernels.rms_norm import torch_impl as norm_torch
 from workbench_kernels.rope_kv import cpu as rope_cpu
 from workbench_kernels.rope_kv import torch_impl as rope_torch
+from workbench_kernels.sampling import cpu as sampling_cpu
+from workbench_kernels.sampling import torch_impl as sampling_torch
 from workbench_kernels.simd import LANES
 
 
@@ -42,12 +44,16 @@ class KernelSet:
     add_rms_norm: Callable[..., torch.Tensor]
     silu_and_mul: Callable[..., torch.Tensor]
     gelu_tanh_and_mul: Callable[..., torch.Tensor]
+    apply_penalties: Callable[..., None]
+    draw: Callable[..., list[int]]
 
 
 def choose(op: str, device: torch.device, dtype: torch.dtype, head_size: int) -> Choice:
     """The backend of one operation for tensors of this device, dtype and head size."""
     if device.type != "cpu":
         return Choice(op, "torch", f"numba kernels run on a CPU only, this is {device.type}")
+    if op == "sampling":  # logits are float32 whatever the model's dtype
+        return Choice(op, "numba", "sorts only the part of the vocabulary that decides")
     if dtype not in (torch.float32, torch.bfloat16):
         return Choice(op, "torch", f"numba kernels read float32 and bfloat16, not {str(dtype).removeprefix('torch.')}")
     if op == "paged_attention" and head_size % LANES:
@@ -69,9 +75,9 @@ def select_kernels(
     workers: int = 1,
 ) -> KernelSet:
     """Bind every operation for a model. pool: threads that attention may use besides the caller's, workers in all."""
-    ops = ("paged_attention", "rope_kv", "rms_norm", "activation")
+    ops = ("paged_attention", "rope_kv", "rms_norm", "activation", "sampling")
     choices = tuple(choose(op, device, dtype, head_size) for op in ops)
-    attention, rope, norm, activation = (choice.backend == "numba" for choice in choices)
+    attention, rope, norm, activation, sampling = (choice.backend == "numba" for choice in choices)
     return KernelSet(
         choices=choices,
         paged_attention=(
@@ -84,5 +90,7 @@ def select_kernels(
         rms_norm=norm_cpu.rms_norm if norm else norm_torch.rms_norm,
         add_rms_norm=norm_cpu.add_rms_norm if norm else norm_torch.add_rms_norm,
         silu_and_mul=activation_cpu.silu_and_mul if activation else activation_torch.silu_and_mul,
+        apply_penalties=sampling_cpu.apply_penalties if sampling else sampling_torch.apply_penalties,
+        draw=sampling_cpu.draw if sampling else sampling_torch.draw,
         gelu_tanh_and_mul=activation_cpu.gelu_tanh_and_mul if activation else activation_torch.gelu_tanh_and_mul,
     )

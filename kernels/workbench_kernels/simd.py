@@ -217,3 +217,13 @@ def get_int(typingctx: Any, array: Any, offset: Any) -> Any:
         return builder.load(_pointer(context, builder, signature.args[0], *args))
 
     return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def float_bits(typingctx: Any, value: Any) -> Any:
+    """The bit pattern of a float32, as an integer; for numbers of one sign it orders as they do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.zext(builder.bitcast(args[0], _I32), ir.IntType(64))
+
+    return types.int64(types.float32), codegen

@@ -29,6 +29,12 @@ def test_choice_and_reason(device: str, dtype: torch.dtype, head_size: int, back
 def test_the_set_holds_what_it_says() -> None:
     kernels = select_kernels(CPU, torch.float32, 20)
     backends = {choice.op: choice.backend for choice in kernels.choices}
-    assert backends == {"paged_attention": "torch", "rope_kv": "numba", "rms_norm": "numba", "activation": "numba"}
+    assert backends == {
+        "paged_attention": "torch",
+        "rope_kv": "numba",
+        "rms_norm": "numba",
+        "activation": "numba",
+        "sampling": "numba",
+    }
     assert kernels.paged_attention is torch_impl.paged_attention
     assert kernels.rms_norm is norm_cpu.rms_norm

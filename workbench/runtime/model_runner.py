@@ -81,7 +81,9 @@ class TorchModelRunner:
                 inputs.token_ids, inputs.meta, self._kv.layers, self._kernels, inputs.sample_rows
             )
             forwarded = time.perf_counter()
-            sampled, errors = sample(logits, inputs.rows, self._eos_token_ids) if inputs.rows else ({}, {})
+            sampled, errors = (
+                sample(logits, inputs.rows, self._eos_token_ids, self._kernels) if inputs.rows else ({}, {})
+            )
         done = time.perf_counter()
         return RunnerOutput(sampled, errors, prepared - began, forwarded - prepared, done - forwarded)
 
