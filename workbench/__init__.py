@@ -3,6 +3,7 @@
 torch is imported when a model is loaded, not when this package is.
 """
 
+from workbench.core.policy import Policy
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.outputs import CompletionOutput, RequestOutput, StreamOutput
 from workbench.llm import LLM
@@ -11,4 +12,14 @@ from workbench.trace import Trace
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams", "StreamOutput", "Trace", "__version__", "show"]
+__all__ = [
+    "LLM",
+    "CompletionOutput",
+    "Policy",
+    "RequestOutput",
+    "SamplingParams",
+    "StreamOutput",
+    "Trace",
+    "__version__",
+    "show",
+]

@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
+import time
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.config import DEFAULT_TRACE_STEPS, EngineArgs, ModelSpec, resolve_scheduler_config
-from workbench.core.errors import ConfigError, InvalidRequestError
+from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError
 from workbench.core.policy import Policy, make_policy
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from workbench.widgets.engine_widget import EngineWidget
 
 Message = Mapping[str, str]
+
+POLL_SECONDS = 0.005
 
 
 class LLM:
@@ -192,6 +195,18 @@ class LLM:
     def step(self, n: int = 1) -> list[StepRecord]:
         """Pause and do n steps (fewer if the work runs out); returns their records."""
         return self._loop.step(n).result()
+
+    def wait_until_paused(self, timeout: float | None = None) -> LoopStatus:
+        """Wait in this cell until the engine pauses, at a breakpoint say, or has nothing to do; returns its status.
+
+        Raises ResultTimeoutError after `timeout` seconds.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while (status := self._loop.call(self._loop.status)).state == "running":
+            if end is not None and time.monotonic() > end:
+                raise ResultTimeoutError(f"the engine was still running after {timeout} s, at step {status.step}")
+            time.sleep(POLL_SECONDS)
+        return status
 
     def set_speed(self, steps_per_second: float | None) -> None:
         """Slow motion: at most so many steps a second; None for full speed."""
