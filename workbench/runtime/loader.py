@@ -176,7 +176,6 @@ def _spec(
     shape: AttentionShape,
     model: Model,
 ) -> ModelSpec:
-    tensors = list(model.tensors())
     return ModelSpec(
         name="bundled" if args.model is None else args.model,
         architecture=(config.architectures or [config.model_type])[0],
@@ -190,8 +189,8 @@ def _spec(
         num_heads=shape.num_heads,
         num_kv_heads=shape.num_kv_heads,
         head_size=shape.head_size,
-        num_parameters=sum(tensor.numel() for tensor in tensors),
-        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        num_parameters=model.num_parameters,
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.tensors()),
         kv_bytes_per_token=2 * shape.num_layers * shape.num_kv_heads * shape.head_size * dtype.itemsize,
         eos_token_ids=_eos_token_ids(folder, config),
     )

@@ -57,11 +57,16 @@ class Checkpoint:
         """True if there is a tensor of that name."""
         return name in self._owner
 
-    def get(self, name: str) -> torch.Tensor:
-        """A copy of the tensor, in the model's dtype and on its device."""
+    def get(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """A copy of the tensor, in the model's dtype and on its device. Raises ModelLoadError for another shape."""
         if name not in self._owner:
             raise ModelLoadError(f"the checkpoint has no tensor {name!r}; its files are incomplete or of another model")
         stored: torch.Tensor = self._owner[name].get_tensor(name)
+        if tuple(stored.shape) != shape:
+            raise ModelLoadError(
+                f"the checkpoint's tensor {name!r} has shape {tuple(stored.shape)} and config.json asks for {shape}; "
+                "they belong to different models"
+            )
         return stored.to(self._device, self._dtype, copy=True)
 
     def close(self) -> None:

@@ -26,6 +26,11 @@ class Model(Protocol):
         """
         ...
 
+    @property
+    def num_parameters(self) -> int:
+        """Learned numbers; tables computed from the config do not count."""
+        ...
+
     def tensors(self) -> Iterator[torch.Tensor]:
         """Every tensor it holds, each once."""
         ...

@@ -11,8 +11,8 @@ from workbench.runtime.models.decoder_config import DecoderConfig, rope_table
 from workbench_kernels.dispatch import KernelSet
 from workbench_kernels.metadata import AttentionMetadata
 
-# Gives the checkpoint's tensor of that name, in the model's dtype and on its device. Raises if there is none.
-GetWeight = Callable[[str], torch.Tensor]
+# Gives the checkpoint's tensor of that name and shape, in the model's dtype and on its device. Raises if there is none.
+GetWeight = Callable[[str, tuple[int, ...]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,11 @@ class Decoder:
         device: torch.device,
     ) -> None:
         self.config = config
-        self.embedding = get("model.embed_tokens.weight")
+        width, vocab = (config.hidden_size,), (config.vocab_size, config.hidden_size)
+        self.embedding = get("model.embed_tokens.weight", vocab)
         self.layers = [self._layer(index, get, has) for index in range(config.num_layers)]
-        self.final_norm = self._gain(get("model.norm.weight"))
-        self.head = Linear(self.embedding, shared=True) if config.tied else Linear(get("lm_head.weight"))
+        self.final_norm = self._gain(get("model.norm.weight", width))
+        self.head = Linear(self.embedding, shared=True) if config.tied else Linear(get("lm_head.weight", vocab))
         self.cos_sin = rope_table(config, max_model_len).to(device)
         self.scale = config.head_size**-0.5
 
@@ -57,23 +58,34 @@ class Decoder:
         config = self.config
         prefix = f"model.layers.{index}."
 
-        def linear(name: str, *parts: str) -> Linear:
-            names = (name,) if config.fused_projections or not parts else parts
-            weights = [get(f"{prefix}{part}.weight") for part in names]
-            biases = [get(f"{prefix}{part}.bias") for part in names if has(f"{prefix}{part}.bias")]
+        def linear(rows: dict[str, int], columns: int) -> Linear:
+            """One matrix of the named ones, each [rows, columns], under one another."""
+            weights = [get(f"{prefix}{name}.weight", (count, columns)) for name, count in rows.items()]
+            biases = [
+                get(f"{prefix}{name}.bias", (count,)) for name, count in rows.items() if has(f"{prefix}{name}.bias")
+            ]
             join = weights[0] if len(weights) == 1 else torch.cat(weights)
             return Linear(join, torch.cat(biases) if biases else None)
 
-        attention = "self_attn."
+        def gain(name: str, size: int) -> torch.Tensor:
+            return self._gain(get(f"{prefix}{name}.weight", (size,)))
+
+        hidden, inner, size = config.hidden_size, config.intermediate_size, config.head_size
+        queries, keys = config.num_heads * size, config.num_kv_heads * size
+        if config.fused_projections:
+            qkv, gate_up = {"self_attn.qkv_proj": queries + 2 * keys}, {"mlp.gate_up_proj": 2 * inner}
+        else:
+            qkv = {"self_attn.q_proj": queries, "self_attn.k_proj": keys, "self_attn.v_proj": keys}
+            gate_up = {"mlp.gate_proj": inner, "mlp.up_proj": inner}
         return _Layer(
-            input_norm=self._gain(get(prefix + "input_layernorm.weight")),
-            qkv=linear(attention + "qkv_proj", *(f"{attention}{part}_proj" for part in "qkv")),
-            q_norm=self._gain(get(prefix + attention + "q_norm.weight")) if config.qk_norm else None,
-            k_norm=self._gain(get(prefix + attention + "k_norm.weight")) if config.qk_norm else None,
-            out=linear(attention + "o_proj"),
-            post_norm=self._gain(get(prefix + "post_attention_layernorm.weight")),
-            gate_up=linear("mlp.gate_up_proj", "mlp.gate_proj", "mlp.up_proj"),
-            down=linear("mlp.down_proj"),
+            input_norm=gain("input_layernorm", hidden),
+            qkv=linear(qkv, hidden),
+            q_norm=gain("self_attn.q_norm", size) if config.qk_norm else None,
+            k_norm=gain("self_attn.k_norm", size) if config.qk_norm else None,
+            out=linear({"self_attn.o_proj": hidden}, queries),
+            post_norm=gain("post_attention_layernorm", hidden),
+            gate_up=linear(gate_up, hidden),
+            down=linear({"mlp.down_proj": hidden}, inner),
             sliding_window=config.sliding_windows[index],
         )
 
@@ -108,6 +120,11 @@ class Decoder:
             norm = self.final_norm if index == last else self.layers[index + 1].input_norm
             x = kernels.add_rms_norm(x, residual, norm, config.eps)
         return self.head(x).float()
+
+    @property
+    def num_parameters(self) -> int:
+        """See Model.num_parameters."""
+        return sum(tensor.numel() for tensor in self.tensors() if tensor is not self.cos_sin)
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """See Model.tensors."""

@@ -23,6 +23,7 @@ class DecoderConfig:
     """
 
     hidden_size: int
+    intermediate_size: int
     num_layers: int
     num_heads: int
     num_kv_heads: int
@@ -61,6 +62,7 @@ def decoder_config(config: Any) -> DecoderConfig:
     layers = config.num_hidden_layers
     return DecoderConfig(
         hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
         num_layers=layers,
         num_heads=heads,
         num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,

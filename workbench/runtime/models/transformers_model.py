@@ -182,6 +182,11 @@ class TransformersModel:
             logits = logits[sample_rows]
         return logits.float()  # type: ignore[no-any-return]
 
+    @property
+    def num_parameters(self) -> int:
+        """See Model.num_parameters."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
     def tensors(self) -> Iterator[torch.Tensor]:
         """See Model.tensors."""
         yield from self._model.parameters()
