@@ -81,7 +81,7 @@ def act(page: Page, action: str) -> None:
         for _ in range(6):
             page.get_by_test_id("previous-event").click()
     elif action == "lost":
-        page.evaluate("harness.models.forEach(m => m.fire('comm_live_update'))")
+        page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(m => m.fire('comm:close'))")
     elif action == "zoom":
         for _ in range(6):
             page.get_by_test_id("zoom-in").click()

@@ -130,10 +130,11 @@ export interface RecordedTrace {
   snapshots: [step: number, snapshot: SnapshotWire][];
 }
 
-/** A run of the real scheduler, made by dev/make_trace.py. */
+/** A run of the real scheduler, made by dev/make_trace.py: the one kept here, or the file that the variable names. */
 export function recordedTrace(): RecordedTrace {
-  const file = new URL("trace.json.gz", import.meta.url);
-  return JSON.parse(gunzipSync(readFileSync(file)).toString("utf8")) as RecordedTrace;
+  const other = process.env["WORKBENCH_TRACE"];
+  const data = readFileSync(other ?? new URL("trace.json.gz", import.meta.url));
+  return JSON.parse((other === undefined ? gunzipSync(data) : data).toString("utf8")) as RecordedTrace;
 }
 
 export class FakeSource implements Source {

@@ -1,0 +1,229 @@
+"""The views alone, over a recorded trace that a page plays through the widget's protocol: no kernel, no Lab."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+ROOT = Path(__file__).resolve().parents[2]
+SESSION = "[...globalThis[Symbol.for('inference-workbench')].sessions.values()][0]"
+WIDE = (1400, 1700)
+
+Open = Callable[..., Page]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A file server that prints nothing."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a folder with the harness, the bundle and a trace."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "extension").symlink_to(ROOT / "extension")
+    (folder / "workbench").symlink_to(ROOT / "workbench")
+    trace = [str(ROOT / "extension" / "dev" / "make_trace.py"), str(folder / "trace.json"), "--steps", "500"]
+    subprocess.run([sys.executable, *trace], check=True, capture_output=True)
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def harness(browser: Browser, site: str) -> Iterator[Open]:
+    """Opens the harness with a query; errors in the page fail the test."""
+    pages: list[Page] = []
+    errors: list[str] = []
+
+    def open_page(query: str, size: tuple[int, int] = WIDE) -> Page:
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{site}/extension/dev/harness.html?trace=/trace.json&{query}")
+        page.wait_for_function("() => window.harness !== undefined")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def step(page: Page) -> str:
+    return page.get_by_test_id("position").inner_text()
+
+
+def test_keys_move_in_time_and_leave_fields_alone(harness: Open) -> None:
+    page = harness("until=300&paused")
+    expect(page.get_by_test_id("state")).to_have_text("paused")
+    page.get_by_test_id("timeline").click(position={"x": 4, "y": 4})
+    page.keyboard.press("Escape")
+    page.keyboard.press(",")
+    expect(page.get_by_test_id("position")).to_have_text("step 299")
+    page.keyboard.press(".")
+    expect(page.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press(".")
+    expect(page.get_by_test_id("live")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press(".")
+    expect(page.get_by_test_id("position")).to_have_text("step 301")
+    page.keyboard.press(" ")
+    expect(page.get_by_test_id("state")).to_have_text("running")
+    page.keyboard.press(" ")
+    expect(page.get_by_test_id("state")).to_have_text("paused")
+    at = step(page)
+    page.get_by_test_id("prompt-0").press_sequentially(" a, b. ")
+    assert page.get_by_test_id("prompt-0").input_value().endswith(" a, b. ")
+    assert step(page) == at
+
+
+def test_events_and_the_scrubber_move_the_cursor(harness: Open) -> None:
+    page = harness("until=400&paused")
+    page.get_by_test_id("previous-event").click()
+    expect(page.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")
+    before = step(page)
+    page.get_by_test_id("next-event").click()
+    assert step(page) >= before
+    scrubber = page.get_by_test_id("scrubber")
+    scrubber.focus()
+    page.keyboard.press("Home")
+    expect(page.get_by_test_id("position")).to_have_text("step 0")
+    expect(scrubber).to_have_attribute("aria-valuetext", "step 0")
+    page.keyboard.press("End")
+    expect(scrubber).to_have_attribute("aria-valuetext", "live")
+
+
+def test_an_error_is_shown_where_the_command_was_given(harness: Open) -> None:
+    page = harness("until=100&paused")
+    page.get_by_test_id("max-num-seqs").fill("99")
+    page.get_by_test_id("apply").click()
+    expect(page.get_by_test_id("notice")).to_contain_text("max_num_seqs=99 is more than this harness allows")
+    page.get_by_test_id("param-temperature").fill("hot")
+    page.get_by_test_id("run").click()
+    expect(page.get_by_test_id("playground-notice")).to_contain_text("must be a number, not “hot”")
+    page.get_by_test_id("param-temperature").fill("0.5")
+    page.get_by_test_id("run").click()
+    expect(page.get_by_test_id("playground-notice")).to_have_text("A recorded trace takes no prompts.")
+
+
+def test_a_knob_is_applied_and_shown_as_the_engine_has_it(harness: Open) -> None:
+    page = harness("until=100&paused")
+    expect(page.get_by_test_id("max-num-seqs")).to_have_value("12")
+    expect(page.get_by_test_id("apply")).to_be_disabled()
+    page.get_by_test_id("max-num-seqs").fill("5")
+    page.get_by_test_id("max-num-seqs").press("Enter")
+    expect(page.get_by_test_id("apply")).to_be_disabled()
+    assert page.evaluate("harness.kernel.limits.max_num_seqs") == 5
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_before_the_first_step_every_view_says_what_will_be_there(harness: Open, theme: str) -> None:
+    page = harness(f"until=-1&state=idle&theme={theme}")
+    expect(page.get_by_test_id("position")).to_have_text("no steps yet")
+    for text in ("No steps yet", "No requests yet"):
+        expect(page.get_by_text(text, exact=True)).to_be_visible()
+
+
+def test_a_lost_kernel_keeps_what_was_seen_and_takes_no_commands(harness: Open) -> None:
+    page = harness("until=200&paused")
+    expect(page.get_by_test_id("state")).to_have_text("paused")
+    page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(model => model.fire('comm:close'))")
+    expect(page.get_by_test_id("state")).to_have_text("disconnected")
+    expect(page.get_by_test_id("notice")).to_contain_text("The kernel is gone")
+    expect(page.get_by_test_id("resume")).to_be_disabled()
+    expect(page.get_by_test_id("run")).to_be_disabled()
+    page.get_by_test_id("step-back").click()
+    expect(page.get_by_test_id("position")).to_have_text("step 199")
+
+
+def test_views_of_one_engine_share_selection_and_stream(harness: Open) -> None:
+    page = harness("view=requests,blocks,playground&until=300&paused")
+    expect(page.locator("[data-testid^=request-]").first).to_be_visible()
+    assert page.evaluate("harness.kernel.listeners.size") == 3
+    row = page.locator("[data-testid^=request-]").first
+    row.click()
+    expect(row).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_test_id("story")).to_contain_text("Prefill took")
+    expect(page.locator(".iw-panel-playground .iw-selected")).to_have_count(1)
+    # The view that carries the stream is closed: another one goes on with it, and nothing that was seen is lost.
+    page.evaluate("harness.cleanups[0]()")
+    page.evaluate("harness.kernel.receive({type: 'command', id: 'x', name: 'step', args: {n: 3}})")
+    page.wait_for_function(f"() => {SESSION}.store.lastStep === 303")
+    assert page.evaluate(f"{SESSION}.store.firstStep") == 0
+    for index in (1, 2):
+        page.evaluate(f"harness.cleanups[{index}]()")
+    assert page.evaluate("globalThis[Symbol.for('inference-workbench')].sessions.size") == 0
+    assert page.evaluate("harness.kernel.listeners.size") == 0
+
+
+def test_a_view_out_of_sight_is_not_drawn(harness: Open) -> None:
+    page = harness("view=timeline,requests&until=200&paused", (900, 400))
+    expect(page.get_by_test_id("timeline")).to_be_visible()
+    assert page.locator("[data-testid^=request-]").count() == 0
+    page.get_by_test_id("requests").scroll_into_view_if_needed()
+    expect(page.locator("[data-testid^=request-]").first).to_be_attached()
+
+
+@pytest.mark.parametrize("width", [420, 640, 900, 1100, 1400, 2000])
+def test_nothing_sticks_out_at_any_width(harness: Open, width: int) -> None:
+    page = harness("until=300&paused", (width, 1200))
+    root = page.get_by_test_id("workbench-dashboard")
+    expect(root).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert sticking_out(root) == []
+
+
+def sticking_out(root: Locator) -> list[str]:
+    """Controls whose box leaves their panel's."""
+    script = """root => [...root.querySelectorAll('.iw-panel')].flatMap(panel => {
+      const outer = panel.getBoundingClientRect();
+      return [...panel.querySelectorAll('button, input, select, output, .iw-stat, .iw-legend > span')]
+        .filter(e => !e.closest('.iw-scroll, .iw-cards'))
+        .filter(e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.right > outer.right + 0.5; })
+        .map(e => e.outerHTML.slice(0, 80));
+    })"""
+    return list(root.evaluate(script))
+
+
+def test_the_canvases_hold_more_than_one_colour(harness: Open) -> None:
+    page = harness("until=300&paused&theme=dark")
+    page.wait_for_timeout(500)
+    for view in ("blocks", "timeline", "latency"):
+        colours = page.locator(f".iw-panel-{view} canvas").first.evaluate(
+            """canvas => {
+              const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+              return new Set(new Uint32Array(data.buffer)).size;
+            }"""
+        )
+        assert colours > 5, view
+
+
+def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
+    page = harness("view=memory&until=0&paused")
+    page.evaluate(
+        """async () => {
+          const { renderTrace } = await import('/workbench/widgets/static/workbench.js');
+          const trace = await (await fetch('/trace.json')).json();
+          const el = document.createElement('div');
+          document.body.prepend(el);
+          renderTrace(el, { engine: { ...trace.engine, engine_id: 'saved' }, payload: trace.payload });
+        }"""
+    )
+    root = page.get_by_test_id("workbench-dashboard")
+    expect(root.get_by_test_id("state")).to_have_text("saved trace")
+    expect(root.get_by_test_id("run")).to_be_disabled()
+    root.get_by_test_id("step-back").click()
+    expect(root.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")
