@@ -7,8 +7,27 @@ from typing import Any
 import torch
 import transformers
 
+from workbench.core.config import ModelSpec
 from workbench.runtime.threads import torch_threads
 
+SMALL_SPEC = ModelSpec(
+    name="m",
+    architecture="A",
+    backend="decoder",
+    device="cpu",
+    dtype="float32",
+    vocab_size=100,
+    max_model_len=1000,
+    num_layers=2,
+    hidden_size=64,
+    num_heads=4,
+    num_kv_heads=2,
+    head_size=16,
+    num_parameters=1,
+    weight_bytes=4,
+    kv_bytes_per_token=512,
+    eos_token_ids=(),
+)
 VOCAB = 257
 NEW_TOKENS = 24
 _SHAPE = {

@@ -8,6 +8,16 @@ from tokenizers.decoders import DecodeStream
 from workbench.core.errors import ConfigError
 
 
+def _byte_alphabet() -> dict[str, int]:
+    """Which byte each letter of byte-level BPE stands for.
+
+    As in GPT-2: a byte that is a visible Latin-1 character stands for itself, the others for U+0100, U+0101, ...
+    """
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = (byte for byte in range(256) if byte not in visible)
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
+
+
 class Detokenizer:
     """Text of one sequence, token by token; holds back bytes of an unfinished character."""
 
@@ -26,6 +36,7 @@ class Tokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self.hf = tokenizer
         self._backend = tokenizer.backend_tokenizer
+        self._byte_of = _byte_alphabet()
 
     @property
     def vocab_size(self) -> int:
@@ -49,7 +60,11 @@ class Tokenizer:
         text = str(self._backend.decode([token_id], skip_special_tokens=False))
         if text and "\ufffd" not in text:
             return self._leading_space(token_id) + text
-        return str(self._backend.id_to_token(token_id) or f"<{token_id}>")
+        piece = str(self._backend.id_to_token(token_id) or f"<{token_id}>")
+        if not all(character in self._byte_of for character in piece) or piece.startswith("<0x"):
+            return piece.replace("\u2581", " ")
+        data = bytes(self._byte_of[character] for character in piece).decode("utf-8", "surrogateescape")
+        return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in data)
 
     def _leading_space(self, token_id: int) -> str:
         # Sentencepiece decoders drop the space at the start of a text, which a token on its own always is.

@@ -114,9 +114,13 @@ class TransformersModel:
         tokens = torch.arange(3, 11, device=device) % vocab
         alone = tokens[5:]
         with torch.inference_mode():
-            own = model(
-                input_ids=alone[None], position_ids=torch.arange(3, device=device)[None], use_cache=False
-            ).logits
+            places = torch.arange(3, device=device)
+            try:
+                own = model(input_ids=alone[None], position_ids=places[None], use_cache=False).logits
+            except Exception as error:  # whatever its code raises, it is the model that does not run
+                raise ModelLoadError(
+                    f"{folder} ({type(model).__name__}) fails on three tokens in transformers itself: {error}"
+                ) from error
             self._use_paged_attention(folder)
             lengths = np.array([5, 3])
             tables = np.array([[0, 1], [2, 3]], np.int32)
