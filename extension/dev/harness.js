@@ -107,22 +107,22 @@ class Kernel {
 
 function modelFor(kernel, view, height) {
   const values = { view, engine_id: kernel.trace.engine.engine_id, height };
-  const callbacks = new Map();
+  let callbacks = [];
   return {
     get: (name) => values[name],
     set: (name, value) => void (values[name] = value),
     save_changes: () => undefined,
     on(name, callback) {
-      callbacks.set(callback, name);
+      callbacks.push([name, callback]);
       if (name === "msg:custom") kernel.listeners.add(callback);
     },
     off(name, callback) {
       kernel.listeners.delete(callback);
-      callbacks.delete(callback);
+      callbacks = callbacks.filter((entry) => entry[0] !== name || entry[1] !== callback);
     },
     send: (message) => void setTimeout(() => kernel.receive(message), 0),
     fire(name) {
-      for (const [callback, registered] of callbacks) if (registered === name) callback();
+      for (const [registered, callback] of callbacks) if (registered === name) callback();
     },
   };
 }
