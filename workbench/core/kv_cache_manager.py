@@ -36,11 +36,11 @@ class KVCacheManager:
         return -(-num_tokens // self.block_size)
 
     def blocks_needed(self, request: Request, num_new_tokens: int) -> int:
-        """Blocks to take from the free list so that the next num_new_tokens can be computed."""
-        table = self.tables.get(request.request_id, ())
-        first = request.num_computed_tokens // self.block_size
+        """Free blocks that the next num_new_tokens of a running request take; 0 means that allocate has no work."""
+        table, start, size = self.tables[request.request_id], request.num_computed_tokens, self.block_size
+        first = start // size
         copy = first < len(table) and self.pool.ref_counts[table[first]] > 1
-        return self.blocks_for(request.num_computed_tokens + num_new_tokens) - len(table) + copy
+        return -(-(start + num_new_tokens) // size) - len(table) + copy
 
     def find_prefix(self, request: Request) -> list[int]:
         """Cached blocks that hold the request's first tokens. At least one token is left to compute, for its logits."""
@@ -69,7 +69,7 @@ class KVCacheManager:
 
     def allocate(self, request: Request, num_new_tokens: int) -> TableUpdate:
         """Make room for the next num_new_tokens. The caller has checked blocks_needed against num_free."""
-        table = self.tables.setdefault(request.request_id, [])
+        table = self.tables[request.request_id]
         start = len(table)
         copies: tuple[BlockCopy, ...] = ()
         first = request.num_computed_tokens // self.block_size

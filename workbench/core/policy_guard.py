@@ -19,10 +19,9 @@ class PolicyGuard:
     """Holds the policy in force and the one to go back to. failure: why the last one was taken off, until read."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
         self.failure: str | None = None
         self._previous: Policy = _DEFAULT
-        self._failing: Exception | None = None
+        self._put(policy)
 
     def change(self, policy: Policy, requests: Iterable[Request]) -> dict[str, Key]:
         """Put another policy in force and return its keys; PolicyError, and no change, if these make no order."""
@@ -35,7 +34,8 @@ class PolicyGuard:
             raise PolicyError(
                 f"policy {policy.name!r} was refused, {self.policy.name!r} stays: {type(error).__name__}: {error}"
             ) from error
-        self._previous, self.policy, self._failing = self.policy, policy, None
+        self._previous = self.policy
+        self._put(policy)
         return keys
 
     def key(self, request: Request) -> Key:
@@ -55,7 +55,7 @@ class PolicyGuard:
     def share(self, request: Request, wanted: int, left: int) -> int:
         """Tokens for a request, 0 to min(wanted, left)."""
         most = min(wanted, left)
-        if most == 0 or self._failing is not None:
+        if most == 0 or self._plain_share or self._failing is not None:
             return most
         try:
             share = self.policy.share(request, wanted, left)
@@ -94,10 +94,18 @@ class PolicyGuard:
         """Go back to the policy before."""
         if self.policy is _DEFAULT:
             raise error
-        failed, self.policy, self._previous, self._failing = self.policy, self._previous, _DEFAULT, None
+        failed = self.policy
+        self._put(self._previous)
+        self._previous = _DEFAULT
         self.failure = (
             f"policy {failed.name!r} was taken off, {self.policy.name!r} is back: {type(error).__name__}: {error}"
         )
+
+    def _put(self, policy: Policy) -> None:
+        self.policy = policy
+        self._failing: Exception | None = None
+        # Found out once, as share is asked for every request in every step.
+        self._plain_share = type(policy).share is Policy.share
 
 
 def _checked_key(policy: Policy, request: Request) -> Key:

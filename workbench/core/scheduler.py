@@ -195,6 +195,7 @@ class Scheduler:
         errors: dict[str, str],
     ) -> None:
         """Take a step's results. text_stops: request id -> the stop string its text reached. errors: id -> message."""
+        block_size = self.config.block_size
         for item in plan.scheduled:
             request = self.requests.get(item.request_id)
             if request is None:
@@ -203,8 +204,9 @@ class Scheduler:
                 self._finish(request, "error", errors[item.request_id])
                 continue
             before = request.num_computed_tokens
-            request.num_computed_tokens = before + len(item.token_ids)
-            self.kv.cache_full_blocks(request, before)
+            after = request.num_computed_tokens = before + len(item.token_ids)
+            if before // block_size != after // block_size:
+                self.kv.cache_full_blocks(request, before)
             if not item.sample:
                 continue
             token = sampled[item.request_id]
@@ -333,7 +335,10 @@ class Scheduler:
                     break
                 need = self.kv.blocks_needed(request, num_tokens)  # a copy-on-write may have become needless
             else:
-                self._run(step, request, num_tokens, wanted, Reason.CHUNK)
+                if wanted == 1 and need == 0 and len(request.token_ids) > request.num_prompt_tokens:
+                    self._decode(step, request)
+                else:
+                    self._run(step, request, num_tokens, wanted, Reason.CHUNK)
                 index += 1
 
     def _schedule_waiting(self, step: "_Step") -> None:
@@ -400,6 +405,12 @@ class Scheduler:
         )
         self._run(step, request, num_tokens, wanted, reason, num_cached)
         return True
+
+    def _decode(self, step: "_Step", request: Request) -> None:
+        """The commonest case of _run, kept short: one token, and room for it in the last block."""
+        name, start = request.request_id, request.num_computed_tokens
+        step.scheduled.append(ScheduledRequest(name, (request.token_ids[-1],), start, 0, (), True))
+        step.take(Decision(name, Action.DECODE, Reason.DECODE, 1, start))
 
     def _run(
         self, step: "_Step", request: Request, num_tokens: int, wanted: int, reason: Reason, num_cached: int = 0
