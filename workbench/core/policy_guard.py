@@ -21,6 +21,7 @@ class PolicyGuard:
     def __init__(self, policy: Policy) -> None:
         self.failure: str | None = None
         self._previous: Policy = _DEFAULT
+        self._failing: Exception | None = None
         self._put(policy)
 
     def change(self, policy: Policy, requests: Iterable[Request]) -> dict[str, Key]:
@@ -103,7 +104,7 @@ class PolicyGuard:
 
     def _put(self, policy: Policy) -> None:
         self.policy = policy
-        self._failing: Exception | None = None
+        self._failing = None
         # Found out once, as share is asked for every request in every step.
         self._plain_share = type(policy).share is Policy.share
 
