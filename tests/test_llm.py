@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -134,6 +135,40 @@ def test_stop_strings_and_logprobs(llm, expected):
     assert stopped.cumulative_logprob == pytest.approx(
         sum(f[t].logprob for t, f in zip(stopped.token_ids, stopped.logprobs, strict=True))
     )
+
+
+def test_chat_goes_through_the_models_template(llm, tmp_path):
+    folder = tmp_path / "chatty"
+    shutil.copytree(model_path(), folder)
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    (folder / "chat_template.jinja").write_text(template)
+    talk = [{"role": "user", "content": "Tell me of a fox."}]
+    expected = llm.get_tokenizer().encode("user: Tell me of a fox.\nassistant:")[1:]  # the template adds no first token
+    with LLM(folder, num_gpu_blocks_override=48) as chatty:
+        one = chatty.chat(talk, GREEDY)
+        assert list(one[0].prompt_token_ids) == expected
+        two = chatty.chat([talk, talk], GREEDY)
+        assert [o.outputs[0].token_ids for o in two] == [one[0].outputs[0].token_ids] * 2
+
+
+def test_the_trace_and_the_client_agree_on_the_time_to_first_token(llm):
+    output = llm.generate(PROMPT, GREEDY)[0]
+    told = sum(segment.seconds for segment in llm.why(output).waterfall)
+    # The client's clock stops when the token is handed over, the step's when its record is written: one step's end.
+    assert told == pytest.approx(output.metrics.time_to_first_token, abs=0.05)
+
+
+def test_waiting_for_a_pause(llm):
+    llm.break_on("first_token")
+    handle = llm.submit(PROMPT, GREEDY)
+    status = llm.wait_until_paused(timeout=30)
+    assert status.state == "paused"
+    assert status.stopped_by == f"first_token: {handle.request_id} got its first token"
+    llm.clear_breakpoints()
+    assert llm.breakpoints == ()
+    llm.resume()
+    assert handle.result(30).finished
+    assert llm.wait_until_paused(timeout=30).state == "idle"
 
 
 BAD_REQUESTS = [
