@@ -8,15 +8,15 @@ const LABELS: Record<Reason, string> = {
   resumed: "resumed",
   chunk: "next chunk",
   decode: "decode",
-  token_budget: "token budget",
-  no_chunking: "whole prompt only",
-  max_num_seqs: "batch full",
+  token_budget: "budget",
+  no_chunking: "whole prompt",
+  max_num_seqs: "batch place",
   no_blocks: "KV blocks",
-  behind: "queue order",
+  behind: "its turn",
   sibling: "shared prefill",
-  after_preemption: "after preemption",
+  after_preemption: "preemption",
   policy: "policy",
-  paused: "paused",
+  paused: "resume",
 };
 
 const ACTIONS: Record<Action, string> = {
@@ -26,7 +26,7 @@ const ACTIONS: Record<Action, string> = {
   preempt: "preempted",
 };
 
-/** One or two words for legends and chips. */
+/** One or two words for what is waited for, in legends and sums. */
 export function reasonLabel(reason: Reason): string {
   return LABELS[reason];
 }

@@ -12,10 +12,11 @@ export function summarise(record: StepRecord, after: EngineState): Step {
   let prefillTokens = 0;
   let decodeTokens = 0;
   const waits = new Map<Reason, number>();
+  const queued = new Set(after.waiting);
   for (const d of record.decisions) {
     if (d.action === "prefill") prefillTokens += d.num_tokens;
     else if (d.action === "decode") decodeTokens += d.num_tokens;
-    else if (d.action === "wait") waits.set(d.reason, (waits.get(d.reason) ?? 0) + 1);
+    else if (d.action === "wait" && queued.has(d.request_id)) waits.set(d.reason, (waits.get(d.reason) ?? 0) + 1);
   }
   return {
     record,

@@ -11,6 +11,7 @@ export interface Step {
   readonly decodeTokens: number;
   readonly numRunning: number;
   readonly numWaiting: number;
+  /** How many of the waiting queue wait for what; running requests that got nothing are not in it. */
   readonly waits: ReadonlyMap<Reason, number>;
   readonly numUsed: number;
   readonly numCachedFree: number;

@@ -92,7 +92,7 @@ test("a request's story says where its time went, up to the cursor", () => {
   const said = whole.sentences.join(" ").replace(/\u00a0/g, " ");
   assert.equal(
     said,
-    "Waited 3.25 s: KV blocks 2.25 s, queue order 1.00 s. Prefill took 500 ms in 1 step: 2 prompt tokens.",
+    "Waited 3.25 s: for KV blocks 2.25 s, for its turn 1.00 s. Prefill took 500 ms in 1 step: 2 prompt tokens.",
   );
   assert.equal(tellStory(r2, 1, 1.5).parts.length, 1);
   const r1 = tellStory(store.requests.get("r1")!, Number.POSITIVE_INFINITY, 9).sentences.at(-1);

@@ -16,6 +16,8 @@ const FIRST_PROMPTS = 2;
 /** Requests from elsewhere that are shown besides this playground's own. */
 const MAX_GUESTS = 4;
 
+const QUEUED = "Queued. The engine is paused: resume or step to run it.";
+
 export function playgroundView(element: HTMLElement, context: ViewContext): View {
   return new PlaygroundView(element, context);
 }
@@ -89,6 +91,7 @@ class PlaygroundView implements View {
     const { store } = session;
     this.fillStarters();
     const live = [...this.own].filter((id) => store.requests.get(id)?.ending === null);
+    if (this.note.textContent === QUEUED && !(store.status?.state === "paused" && this.queued)) this.say("", false);
     this.runButton.disabled = !session.commandable;
     this.stopButton.disabled = !session.commandable || live.length === 0;
     this.addButton.disabled = this.cards.length >= MAX_PROMPTS;
@@ -98,6 +101,14 @@ class PlaygroundView implements View {
 
   destroy(): void {
     this.card.hide();
+  }
+
+  /** True while a request of this playground has not been looked at by the engine. */
+  private get queued(): boolean {
+    return this.cards.some((card) => {
+      const info = this.session.store.requests.get(card.request ?? "");
+      return card.request !== null && (info === undefined || (info.firstScheduled === null && info.ending === null));
+    });
   }
 
   private drawCard(card: Card): void {
@@ -114,12 +125,16 @@ class PlaygroundView implements View {
     }
     setProperty(card.element, "--chip", theme.request(request.colour));
     setText(card.head, `${request.id} · ${this.progress(request)}`);
+    const { ending } = request;
+    setAttribute(card.head, "title", ending === null ? "" : explainEnding(ending.reason, ending.detail));
     card.element.classList.toggle("iw-failed", request.ending?.reason === "error");
   }
 
   private progress(request: RequestInfo): string {
     const tokens = count(request.tokens.length, "token");
-    if (request.ending !== null) return `${tokens} · ${explainEnding(request.ending.reason, request.ending.detail)}`;
+    const { ending } = request;
+    if (ending?.reason === "error") return explainEnding(ending.reason, ending.detail);
+    if (ending !== null) return `${tokens} · ${ending.reason}`;
     if (request.tokens.length === 0) return "waiting for its first token";
     return `${int(request.tokens.length)} of ${count(request.maxTokens, "token")}`;
   }
@@ -241,7 +256,7 @@ class PlaygroundView implements View {
         this.own.add(id);
       });
       if (this.session.store.status?.state === "paused") {
-        this.say("Queued. The engine is paused: resume or step to run it.", false);
+        this.say(QUEUED, false);
       }
     } catch (error) {
       this.say((error as Error).message, true);

@@ -53,7 +53,7 @@ function sentences(request: RequestInfo, parts: readonly StoryPart[], limit: num
     else decode += part.seconds;
   }
   if (waited > 0) {
-    const byReason = [...waits].sort((a, b) => b[1] - a[1]).map(([r, s]) => `${reasonLabel(r)} ${seconds(s)}`);
+    const byReason = [...waits].sort((a, b) => b[1] - a[1]).map(([r, s]) => `for ${reasonLabel(r)} ${seconds(s)}`);
     told.push(`Waited ${seconds(waited)}: ${byReason.join(", ")}.`);
   }
   if (prefill > 0) {

@@ -159,7 +159,7 @@ class RequestsView implements View {
       ...parts.map((part) => {
         const kind = part.action === "decode" ? "solid" : part.action === "prefill" ? "prefill" : "wait";
         const swatch = part.action === "wait" ? theme.reason(part.reason) : colour;
-        const name = part.action === "wait" ? `waits: ${reasonLabel(part.reason)}` : part.action;
+        const name = part.action === "wait" ? `waits for ${reasonLabel(part.reason)}` : part.action;
         return h("i", {
           class: `iw-swatch iw-${kind}`,
           style: `flex-grow:${(1000 * part.seconds) / total};--swatch:${swatch}`,

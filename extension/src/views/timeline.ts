@@ -239,7 +239,9 @@ class TimelineView implements View {
       item("solid", theme.decode, "decode"),
       h("span", {}, h("i", { class: "iw-cross", style: `color:${theme.danger}` }, "×"), "preempted"),
       item("budget", theme.danger, "token budget"),
-      ...reasons.map((reason) => item("wait", theme.reason(reason), `waits: ${reasonLabel(reason)}`)),
+      item("end", theme.fg2, "end"),
+      ...(reasons.length > 0 ? [h("span", { class: "iw-dim" }, "waits for")] : []),
+      ...reasons.map((reason) => item("wait", theme.reason(reason), reasonLabel(reason))),
     );
   }
 
