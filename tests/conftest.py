@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import hypothesis
+import pytest
 
 # No test asks a model hub for anything. Set before transformers is imported, and inherited by every process started.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,3 +15,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The quick tests first: what they find makes the notebooks and the browser fail too, minutes later."""
+    items.sort(key=lambda item: [name in item.path.parts for name in ("browser", "notebooks")])
