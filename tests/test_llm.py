@@ -1,6 +1,5 @@
 """LLM as a user meets it, with the bundled model: answers, streams, bad input, life and death."""
 
-import asyncio
 import gc
 import json
 import os
@@ -13,6 +12,7 @@ import time
 import weakref
 
 import pytest
+from async_thread import run_async
 
 from workbench import LLM, RequestOutput, SamplingParams
 from workbench.core.errors import (
@@ -76,7 +76,7 @@ def test_stream_and_astream_give_the_same_text_as_generate(llm, expected):
     async def read():
         return "".join([piece.text async for piece in llm.astream(PROMPT, GREEDY)])
 
-    assert asyncio.run(read()) == expected.text
+    assert run_async(read()) == expected.text
 
 
 def test_leaving_a_stream_early_cancels_its_request(llm):

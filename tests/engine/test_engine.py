@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from async_thread import run_async
 
 from tests.engine.helpers import VOCAB, Engine, LetterTokenizer, wait_until
 from workbench.core.errors import ConfigError, EngineClosedError, ResultTimeoutError
@@ -66,7 +67,7 @@ def test_async_iteration_lets_the_event_loop_go_on():
         return found, ticks
 
     with Engine() as engine:
-        found, ticks = asyncio.run(main(engine))
+        found, ticks = run_async(main(engine))
     assert found == expected_tokens([3], 10, VOCAB)
     assert ticks > 3
 
