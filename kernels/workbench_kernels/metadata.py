@@ -57,18 +57,18 @@ def make_metadata(
     query_start_loc [B + 1]: first token of each request in the batch, and the end. seq_lens [B]: tokens of each request
     with this step's included. rows [B]: its row in block_tables.
     """
-    lengths = np.diff(query_start_loc)
-    starts = query_start_loc[:-1]
     num_tokens = int(query_start_loc[-1])
-    token_rows = np.repeat(rows, lengths).astype(np.int32)
-    positions = np.arange(num_tokens, dtype=np.int64) + np.repeat(seq_lens - lengths - starts, lengths)
+    if num_tokens == len(rows):  # one token each, the usual step
+        token_rows = rows.astype(np.int32)
+        positions = seq_lens.astype(np.int64) - 1
+    else:
+        lengths = np.diff(query_start_loc)
+        token_rows = np.repeat(rows, lengths).astype(np.int32)
+        first = np.repeat(seq_lens - lengths - query_start_loc[:-1], lengths)
+        positions = np.arange(num_tokens, dtype=np.int64) + first
     slots = block_tables[token_rows, positions // block_size].astype(np.int64) * block_size + positions % block_size
-    spans = tuple(
-        map(
-            QuerySpan._make,
-            zip(starts.tolist(), query_start_loc[1:].tolist(), seq_lens.tolist(), rows.tolist(), strict=True),
-        )
-    )
+    bounds = query_start_loc.tolist()
+    spans = tuple(map(QuerySpan, bounds[:-1], bounds[1:], seq_lens.tolist(), rows.tolist()))
     tensors = (torch.from_numpy(array) for array in (positions, slots, token_rows, block_tables))
     if device.type != "cpu":
         tensors = (tensor.to(device, non_blocking=True) for tensor in tensors)

@@ -15,6 +15,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import BlockCopy, NewRequest, ScheduledRequest
 from workbench.runtime.loader import LoadedModel, load_model
 from workbench.runtime.model_runner import TorchModelRunner
+from workbench_kernels import dispatch
 
 GetModel = Callable[[str], RandomModel]
 BLOCK = 4
@@ -157,6 +158,27 @@ def test_close_frees_the_pool_and_the_weights(random_model: GetModel) -> None:
 def test_a_pool_larger_than_memory_is_refused(loaded: LoadedModel) -> None:
     with pytest.raises(KVCacheTooSmallError, match="num_gpu_blocks_override"):
         make_runner(loaded, num_blocks=2**40)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma", "mistral_sliding", "phi3_partial_rope", "gpt2"])
+def test_torch_kernels_alone_give_the_same_answers(
+    random_model: GetModel, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What runs on a GPU without kernels of its own, run here."""
+    monkeypatch.setattr(dispatch, "choose", lambda op, *_: dispatch.Choice(op, "torch", "asked for"))
+    runner = make_runner(load_model(EngineArgs(model=str(random_model(name).folder))))
+    driver = Driver(runner, BLOCK)
+    prompts = make_prompts()
+    for index, prompt in enumerate(prompts):
+        driver.add(str(index), prompt)
+    driver.step(chunk=9)
+    unfinished = list(driver.tokens)
+    while unfinished:
+        driver.step(unfinished, chunk=9)
+        unfinished = [r for r in unfinished if len(driver.tokens[r]) < len(prompts[int(r)]) + NEW_TOKENS]
+    found = [driver.tokens[str(i)][len(p) :][:NEW_TOKENS] for i, p in enumerate(prompts)]
+    assert found == random_model(name).answers
+    runner.close()
 
 
 def test_two_runners_share_nothing(loaded: LoadedModel, random_model: GetModel) -> None:
