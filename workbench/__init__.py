@@ -8,18 +8,26 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.engine.outputs import CompletionOutput, RequestOutput, StreamOutput
 from workbench.llm import LLM
 from workbench.show import show
+from workbench.sim import CostModel, Workload
+from workbench.simulate import compare, simulate
 from workbench.trace import Trace
+from workbench.traffic import drive
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LLM",
     "CompletionOutput",
+    "CostModel",
     "Policy",
     "RequestOutput",
     "SamplingParams",
     "StreamOutput",
     "Trace",
+    "Workload",
     "__version__",
+    "compare",
+    "drive",
     "show",
+    "simulate",
 ]
