@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -58,8 +59,16 @@ def load_model(args: EngineArgs) -> LoadedModel:
         fallback = TransformersModel(folder, dtype, device, args.trust_remote_code)
         model, backend, shape = fallback, "transformers", fallback.shape
     else:
-        with Checkpoint(weight_files, dtype, device) as checkpoint:
-            model = Decoder(lean, checkpoint.get, checkpoint.has, max_model_len, device)
+        with (
+            Checkpoint(weight_files, dtype, device) as checkpoint,
+            tqdm(total=len(checkpoint), desc="Loading weights", unit="tensor", delay=1.0, leave=False) as bar,
+        ):
+
+            def get(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+                bar.update()
+                return checkpoint.get(name, shape)
+
+            model = Decoder(lean, get, checkpoint.has, max_model_len, device)
         backend = "decoder"
         shape = AttentionShape(lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
     spec = _spec(args, folder, config, backend, device, dtype, max_model_len, shape, model)

@@ -53,6 +53,9 @@ class Checkpoint:
             self._files.append(opened)
             self._owner.update(dict.fromkeys(opened.keys(), opened))
 
+    def __len__(self) -> int:
+        return len(self._owner)
+
     def has(self, name: str) -> bool:
         """True if there is a tensor of that name."""
         return name in self._owner
