@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from lab_page import LabPage
 from lab_server import LabServer
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+# A busy machine is no failure; nothing here waits this long when all is well.
+PATIENCE = 60_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -89,6 +93,7 @@ def lab(
 ) -> Iterator[LabPage]:
     """A fresh page; the test opens a notebook in it. After a failure what can be known of it is printed."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, device_scale_factor=1)
+    context.set_default_timeout(PATIENCE)
     page = LabPage(context.new_page(), lab_server, screenshots)
     yield page
     if request.node.stash.get(FAILED, False):

@@ -42,7 +42,7 @@ print("paused")
 def dashboard(lab: LabPage) -> Dashboard:
     """An idle engine's dashboard, in a notebook with the cells above."""
     lab.open_cells(SETUP, GENERATE, WAIT_FOR_PAUSE)
-    lab.run_cell(0, timeout=120)
+    lab.run_cell(0)
     dashboard = Dashboard(lab)
     dashboard.wait_mode("idle")
     return dashboard

@@ -17,7 +17,7 @@ def test_the_first_tutorial_in_jupyterlab(lab: LabPage) -> None:
     last = lab.cell_containing("llm.shutdown()")
     for index in range(shown + 1):
         if lab.is_code(index):
-            lab.run_cell(index, timeout=120)
+            lab.run_cell(index)
     dashboard = Dashboard(lab)
     dashboard.wait_mode("idle")
 
@@ -39,7 +39,7 @@ def test_the_first_tutorial_in_jupyterlab(lab: LabPage) -> None:
 
     for index in range(four + 1, last):
         if lab.is_code(index):
-            lab.run_cell(index, timeout=120)
+            lab.run_cell(index)
     engine = lab.ask(plain("llm.snapshot()"))
     page = lab.page.evaluate(
         "id => globalThis[Symbol.for('inference-workbench')].sessions.get(id).stateAt('live')",

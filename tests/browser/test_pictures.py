@@ -44,7 +44,7 @@ def scene(lab: LabPage) -> Dashboard:
     """A paused engine in the middle of its work, the same at each run: every request has a seed."""
     lab.page.set_viewport_size({"width": 1500, "height": 1900})
     lab.open_cells(SETUP, SCENE)
-    lab.run_cell(0, timeout=120)
+    lab.run_cell(0)
     dashboard = Dashboard(lab)
     dashboard.wait_mode("paused")
     for _ in PROMPTS[2:]:

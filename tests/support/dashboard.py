@@ -43,8 +43,8 @@ class Dashboard:
         """running, paused, idle, ..."""
         return self.part("state").inner_text()
 
-    def wait_mode(self, mode: str, timeout: float = 20) -> None:
-        expect(self.part("state")).to_have_text(mode, timeout=timeout * 1000)
+    def wait_mode(self, mode: str) -> None:
+        expect(self.part("state")).to_have_text(mode)
 
     @property
     def step(self) -> int:

@@ -127,12 +127,12 @@ class LabPage:
         """Run a cell and do not wait for it."""
         self.evaluate(START, index)
 
-    def run_cell(self, index: int, timeout: float = 60) -> str:
+    def run_cell(self, index: int, timeout: float = 120) -> str:
         """Run a cell to its end; returns its text output and raises CellError if it failed."""
         self.start_cell(index)
         return self.wait_cell(index, timeout)
 
-    def wait_cell(self, index: int, timeout: float = 60) -> str:
+    def wait_cell(self, index: int, timeout: float = 120) -> str:
         """Wait for the end of a cell that was started."""
         self.page.wait_for_function("i => window.labTest.cells[i].done", arg=index, timeout=timeout * SECOND)
         for output in self.outputs(index):
@@ -157,7 +157,7 @@ class LabPage:
         """A cell's text output so far."""
         return str(self.evaluate(TEXT, index))
 
-    def wait_text(self, index: int, text: str, timeout: float = 30) -> None:
+    def wait_text(self, index: int, text: str, timeout: float = 60) -> None:
         """Wait until a cell's text output contains this."""
         self.page.wait_for_function(
             f"([index, text]) => ({TEXT})(index).includes(text)", arg=[index, text], timeout=timeout * SECOND
@@ -167,7 +167,7 @@ class LabPage:
         """The value of a Python expression in the kernel, which must not be running a cell; plain values only."""
         return ast.literal_eval(self.evaluate(ASK, expression))
 
-    def wait_idle(self, timeout: float = 30) -> None:
+    def wait_idle(self, timeout: float = 60) -> None:
         """Wait until the kernel runs nothing."""
         self.page.wait_for_function(
             "() => window.labTest.panel.sessionContext.session.kernel.status === 'idle'", timeout=timeout * SECOND
