@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.config import DEFAULT_TRACE_STEPS, EngineArgs, ModelSpec, resolve_scheduler_config
 from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError
+from workbench.core.memory import MemoryRow
 from workbench.core.policy import Policy, make_policy
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
@@ -22,7 +23,7 @@ from workbench.engine.engine_loop import EngineLoop, LoopStatus
 from workbench.engine.handle import RequestHandle
 from workbench.engine.hooks import Hooks
 from workbench.engine.info import engine_info
-from workbench.engine.interfaces import MemoryRow, Tokenizer
+from workbench.engine.interfaces import Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
@@ -103,7 +104,8 @@ class LLM:
         runner = TorchModelRunner(loaded, config)
         self.args = args
         self.engine_id = uuid.uuid4().hex[:12]
-        settings = resolved_settings(args, loaded.spec, config, policy.name)
+        self._notes = loaded.notes
+        settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
         info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
         token_text = None if loaded.tokenizer is None else loaded.tokenizer.token_text
         core = EngineCore(runner, config, policy, args.trace_steps, info=info, token_text=token_text)
@@ -309,7 +311,7 @@ class LLM:
     def settings(self) -> Settings:
         """What was asked for and what is in force."""
         scheduler = self._loop.core.scheduler
-        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name)
+        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name, self._notes)
 
     def status(self) -> LoopStatus:
         """What the engine is doing at this moment."""

@@ -8,6 +8,7 @@ from workbench.core.config import EngineArgs, ModelSpec, resolve_scheduler_confi
 from workbench.core.errors import ConfigError, SamplingParamsError
 from workbench.core.request import TRANSITIONS, Request, RequestStatus
 from workbench.core.sampling_params import SamplingParams
+from workbench.core.settings import resolved_settings
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,11 @@ def test_states_follow_the_table():
             else:
                 with pytest.raises(Exception, match="no transition"):
                     made.move_to(target)
+
+
+def test_settings_show_what_was_decided_for_the_reader():
+    config = resolve_scheduler_config(EngineArgs(), spec("cpu"), 9)
+    table = resolved_settings(EngineArgs(), spec("cpu"), config, "fcfs", ["loaded as <float32>"])
+    assert table["num_gpu_blocks_override"] == (None, 9)
+    assert repr(table).endswith("loaded as <float32>")
+    assert "<p>loaded as &lt;float32&gt;</p>" in table._repr_html_()

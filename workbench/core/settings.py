@@ -1,7 +1,7 @@
 """The settings of an engine as a table: what was asked for beside what is in force."""
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ class Setting(NamedTuple):
 
 
 class Settings(Mapping[str, Setting]):
-    """Name -> Setting, printed as a table."""
+    """Name -> Setting, printed as a table. notes: what was decided on the reader's behalf, and why."""
 
-    def __init__(self, rows: dict[str, Setting]) -> None:
+    def __init__(self, rows: dict[str, Setting], notes: Sequence[str] = ()) -> None:
         self._rows = rows
+        self.notes = tuple(notes)
 
     def __getitem__(self, name: str) -> Setting:
         return self._rows[name]
@@ -34,7 +35,7 @@ class Settings(Mapping[str, Setting]):
         width = max(map(len, self._rows))
         lines = [f"{'setting':{width}}  requested → in force"]
         lines += [f"{name:{width}}  {row.requested} → {row.resolved}" for name, row in self._rows.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def _repr_html_(self) -> str:
         cells = "".join(
@@ -42,10 +43,13 @@ class Settings(Mapping[str, Setting]):
             f"<td>{html.escape(str(row.resolved))}</td></tr>"
             for name, row in self._rows.items()
         )
-        return f"<table><tr><th>setting</th><th>requested</th><th>in force</th></tr>{cells}</table>"
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table><tr><th>setting</th><th>requested</th><th>in force</th></tr>{cells}</table>{notes}"
 
 
-def resolved_settings(args: EngineArgs, spec: ModelSpec, config: SchedulerConfig, policy: str) -> Settings:
+def resolved_settings(
+    args: EngineArgs, spec: ModelSpec, config: SchedulerConfig, policy: str, notes: Sequence[str] = ()
+) -> Settings:
     """Put the request and its resolution side by side."""
     in_force: dict[str, Any] = {
         "model": spec.name,
@@ -61,4 +65,4 @@ def resolved_settings(args: EngineArgs, spec: ModelSpec, config: SchedulerConfig
         "enable_chunked_prefill": config.enable_chunked_prefill,
         "scheduling_policy": policy,
     }
-    return Settings({name: Setting(value, in_force.get(name, value)) for name, value in asdict(args).items()})
+    return Settings({name: Setting(value, in_force.get(name, value)) for name, value in asdict(args).items()}, notes)

@@ -1,18 +1,11 @@
 """What the engine needs from outside: something that runs plans, and something that turns tokens into text."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from workbench.core.config import ModelSpec
+from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
-
-
-class MemoryRow(NamedTuple):
-    """One line of the memory ledger. kind: weights, kv, workspace or other."""
-
-    name: str
-    kind: str
-    bytes: int
 
 
 class ModelRunner(Protocol):

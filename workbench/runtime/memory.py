@@ -1,25 +1,16 @@
 """How large the KV pool may be, and who holds the memory."""
 
-from typing import NamedTuple
-
 import psutil
 import torch
 
 from workbench.core.config import EngineArgs, ModelSpec
 from workbench.core.errors import KVCacheTooSmallError
+from workbench.core.memory import MemoryRow
 from workbench.runtime.kv_store import kv_bytes_per_block
 
 CPU_DEFAULT_BYTES = 256 * 2**20
 # A GPU's share for activations, as no forward has been measured when the pool is planned.
 GPU_WORKSPACE_SHARE = 0.1
-
-
-class MemoryRow(NamedTuple):
-    """One line of the memory ledger. kind: weights, kv, workspace or other."""
-
-    name: str
-    kind: str
-    bytes: int
 
 
 def plan_num_blocks(args: EngineArgs, spec: ModelSpec) -> int:

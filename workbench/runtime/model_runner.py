@@ -8,11 +8,12 @@ import torch
 
 from workbench.core.config import ModelSpec, SchedulerConfig
 from workbench.core.errors import EngineClosedError
+from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
 from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import KVStore, kv_bytes_per_block
 from workbench.runtime.loader import LoadedModel
-from workbench.runtime.memory import MemoryRow, ledger
+from workbench.runtime.memory import ledger
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import step_threads, torch_threads
 from workbench_kernels.dispatch import Choice, select_kernels

@@ -7,19 +7,11 @@ context as read back through the block table, so a wrong table, a missed copy or
 
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from workbench.core.config import ModelSpec, SchedulerConfig
 from workbench.core.errors import WorkbenchError
+from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import NewRequest, RunnerOutput, SampledToken, SchedulerOutput
-
-
-class FakeMemoryRow(NamedTuple):
-    """A ledger line; the shape of engine.interfaces.MemoryRow."""
-
-    name: str
-    kind: str
-    bytes: int
 
 
 class _Row:
@@ -89,9 +81,9 @@ class FakeRunner:
                     errors[item.request_id] = "told to fail"
         return RunnerOutput(sampled, errors, 0.0, 0.0, 0.0)
 
-    def memory(self) -> list[FakeMemoryRow]:
+    def memory(self) -> list[MemoryRow]:
         """The pretended pool."""
-        return [FakeMemoryRow("KV pool", "kv", self._config.pool_tokens * self.spec.kv_bytes_per_token)]
+        return [MemoryRow("KV pool", "kv", self._config.pool_tokens * self.spec.kv_bytes_per_token)]
 
     def close(self) -> None:
         """Forget everything."""

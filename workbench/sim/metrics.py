@@ -1,7 +1,7 @@
 """What each request of a run got: waiting, first token, pace, end. It reads records, real or simulated."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -71,13 +71,15 @@ def percentile(values: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def summarize(records: Sequence[StepRecord]) -> dict[str, float]:
+def summarize(records: Sequence[StepRecord], measured: Mapping[str, SequenceMetrics] | None = None) -> dict[str, float]:
     """A run in numbers, real or simulated. Seconds and tokens a second; NaN where nothing happened.
+
+    measured: what `measure` gave for these records, if it is at hand.
 
     seconds, steps, requests, preemptions, output_tokens_per_second, scheduled_tokens_per_second, and ttft, itl, e2e
     and queue each with _p50, _p95 and _p99.
     """
-    metrics = measure(records).values()
+    metrics = (measure(records) if measured is None else measured).values()
     seconds = duration_of(records)
     times: dict[str, list[float]] = {
         "ttft": [m.ttft for m in metrics if m.ttft is not None],
