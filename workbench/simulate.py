@@ -49,7 +49,7 @@ class Simulation:
         self.kv_waste = memory.waste()
         self.memory: tuple[MemorySample, ...] = tuple(memory.samples)
         waste = {f"kv_waste_{scheme}": share for scheme, share in self.kv_waste.items()}
-        self._summary = {**summarize(trace.records()), **waste}
+        self._summary = {**summarize(trace.records(), self.metrics), **waste}
 
     def summary(self) -> dict[str, float]:
         """The run in numbers: seconds, tokens a second, percentiles named ttft_p50 and so on, shares of waste."""
