@@ -14,8 +14,6 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
     tabindex: "-1",
     "data-view": view,
     "data-testid": `workbench-${view}`,
-    // Lab would take single keys as notebook commands (a: new cell above) while the focus is in here.
-    "data-lm-suppress-shortcuts": "true",
   });
   const style = h("style", {}, styles);
   element.append(style, root);

@@ -3,6 +3,8 @@
 type Child = Node | string | null;
 type Attributes = Record<string, string | number | boolean | ((event: never) => void)>;
 
+const FOCUSABLE = new Set<string>(["button", "input", "select", "textarea"]);
+
 /** Make an element: attributes by name, listeners as on<event>. Text is never read as HTML. */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -15,6 +17,9 @@ export function h<K extends keyof HTMLElementTagNameMap>(
     else if (typeof value === "boolean") element.toggleAttribute(name, value);
     else element.setAttribute(name, String(value));
   }
+  // JupyterLab would take single keys as notebook commands (a: new cell above) wherever the focus is in a cell's output.
+  // It looks for this mark on the focused element before it looks for a command.
+  if (FOCUSABLE.has(tag) || "tabindex" in attributes) element.setAttribute("data-lm-suppress-shortcuts", "true");
   element.append(...children.filter((child) => child !== null));
   return element;
 }
