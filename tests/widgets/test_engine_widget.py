@@ -160,6 +160,30 @@ def test_commands_reach_the_engine(engine):
     assert page.command("abort_all")["ok"]
 
 
+def test_the_debuggers_commands(engine):
+    page = Page(make_widget(engine))
+    page.tell(type="subscribe")
+    assert page.command("configure", scheduling_policy="priority")["ok"]
+    assert page.command("break_on", event="first_token", request="r2")["ok"]
+    assert page.command("break_on", free_blocks_under=2)["ok"]
+    assert page.command("pause")["ok"]
+    assert page.command("submit", prompts=["abc", "bcd", "cde"], params={"max_tokens": 9})["ok"]
+    assert page.command("set_priority", request_id="r3", priority=-1)["ok"]
+    assert page.command("move_to_front", request_id="r2")["ok"]
+    wait_until(lambda: page.replay is not None and page.replay.snapshot().waiting == ("r3", "r2", "r1"))
+    assert page.command("resume")["ok"]
+    wait_until(lambda: page.frames[-1][1]["status"]["message"] == "first_token of r2: r2 got its first token")
+    assert page.frames[-1][1]["status"]["state"] == "paused"
+    assert page.frames[-1][1]["status"]["breakpoints"] == ["first_token of r2", "fewer than 2 free blocks"]
+    assert page.command("clear_breakpoints")["ok"]
+    assert page.command("resume")["ok"]
+    wait_until(lambda: engine.loop.status().state == "idle")
+    assert engine.loop.breakpoints == ()
+    told = page.command("why", request_id="r1")["result"]
+    assert told["request_id"] == "r1"
+    assert told["causes"][-1][0] == "Finished: it reached its length."
+
+
 @pytest.mark.parametrize(
     ("name", "args", "kind", "text"),
     [
@@ -170,6 +194,8 @@ def test_commands_reach_the_engine(engine):
         ("configure", {"max_num_seqs": 0}, "ConfigError", "at least 1"),
         ("set_speed", {"steps_per_second": 0}, "ConfigError", "above 0"),
         ("step", {"n": 0}, "ConfigError", "at least 1"),
+        ("break_on", {"event": "explosion"}, "ConfigError", "the events are"),
+        ("break_on", {"evnt": "finish"}, "ConfigError", "unknown arguments"),
         ("explode", {}, "ConfigError", "no command"),
     ],
 )

@@ -133,15 +133,19 @@ class EngineLoop:
 
     def add_breakpoint(self, point: Breakpoint) -> None:
         """Pause after the first step for which it says something."""
-        self.call(lambda: setattr(self, "_breakpoints", (*self._breakpoints, point)))
+        self.call(lambda: self.add_breakpoint_now(point))
+
+    def add_breakpoint_now(self, point: Breakpoint) -> None:
+        """The command behind add_breakpoint; runs on the engine's thread."""
+        self._breakpoints = (*self._breakpoints, point)
 
     def remove_breakpoints(self, point: Breakpoint | None = None) -> None:
         """Take one off, or all."""
+        self.call(lambda: self.clear_breakpoints_now(point))
 
-        def remove() -> None:
-            self._breakpoints = tuple(p for p in self._breakpoints if point is not None and p is not point)
-
-        self.call(remove)
+    def clear_breakpoints_now(self, point: Breakpoint | None = None) -> None:
+        """The command behind remove_breakpoints; runs on the engine's thread."""
+        self._breakpoints = tuple(p for p in self._breakpoints if point is not None and p is not point)
 
     @property
     def breakpoints(self) -> tuple[Breakpoint, ...]:

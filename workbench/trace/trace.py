@@ -195,6 +195,7 @@ class Trace:
             "memory": [],
             "dropped_steps": self.num_dropped,
             "message": "a saved trace",
+            "breakpoints": [],
         }
         return {
             "snapshot": snapshot_to_json(base),

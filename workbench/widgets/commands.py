@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.core.errors import ConfigError, InvalidRequestError, WorkbenchError
 from workbench.core.sampling_params import SamplingParams
+from workbench.engine.breakpoints import make_breakpoint
 from workbench.engine.client import EngineClient
 
 Reply = Callable[[dict[str, Any]], None]
@@ -50,9 +51,27 @@ def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
     if name == "cancel":
         client.cancel(args["request_id"])
         return None
+    if name == "break_on":
+        point = make_breakpoint(**_only(args, "event", "request", "free_blocks_under", "step_longer_than"))
+        return loop.submit(lambda: loop.add_breakpoint_now(point))
+    if name == "clear_breakpoints":
+        return loop.submit(loop.clear_breakpoints_now)
+    if name == "set_priority":
+        return loop.submit(lambda: loop.core.set_priority(args["request_id"], args["priority"]))
+    if name == "move_to_front":
+        return loop.submit(lambda: loop.core.move_to_front(args["request_id"]))
+    if name == "why":
+        return loop.core.trace.why(args["request_id"]).to_json()
     if name == "abort_all":
         return loop.submit(loop.core.abort_all)
     raise ConfigError(f"there is no command {name!r}")
+
+
+def _only(args: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    unknown = sorted(set(args) - set(names))
+    if unknown:
+        raise ConfigError(f"unknown arguments {unknown}; known ones are {', '.join(names)}")
+    return dict(args)
 
 
 def _submit(client: EngineClient, args: Mapping[str, Any]) -> list[str]:

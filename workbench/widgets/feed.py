@@ -170,6 +170,7 @@ class _Page:
             "memory": self._memory,
             "dropped_steps": core.trace.num_dropped,
             "message": status.message or status.stopped_by,
+            "breakpoints": [point.name for point in client.loop.breakpoints],
         }
 
 
