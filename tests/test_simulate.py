@@ -13,11 +13,15 @@ COSTS = CostModel((1e-3, 1e-5, 1e-4, 0.0))
 @pytest.fixture(scope="module")
 def recorded():
     """The trace of an engine without a model under traffic of all kinds."""
-    work = Workload.poisson(rate=2000, count=30, prompt_len=(3, 40), output_len=(2, 20), seed=0, vocab_size=50)
-    work = work.with_shared_prefix(fraction=0.3, prefix_len=12, seed=1, vocab_size=50)
     with Engine(num_blocks=24) as engine:
-        drive(Submitter(engine), work, progress=False)
+        drive(Submitter(engine), traffic(), progress=False)
         return engine.core.trace
+
+
+def traffic():
+    """Arrivals that are the same each time; those of `recorded` depend on how busy the machine was."""
+    work = Workload.poisson(rate=2000, count=30, prompt_len=(3, 40), output_len=(2, 20), seed=0, vocab_size=50)
+    return work.with_shared_prefix(fraction=0.3, prefix_len=12, seed=1, vocab_size=50)
 
 
 class Submitter:
@@ -134,13 +138,17 @@ def test_the_simulated_trace_is_like_any_other(recorded, tmp_path):
 
 
 def test_static_batching_is_no_faster(recorded):
-    continuous, static = (simulate(recorded, cost_model=COSTS, batching=b) for b in ("continuous", "static"))
+    continuous, static = (
+        simulate(traffic(), like=recorded, cost_model=COSTS, batching=batching) for batching in ("continuous", "static")
+    )
     assert static.summary()["seconds"] > continuous.summary()["seconds"]
     assert static.summary()["ttft_p50"] > continuous.summary()["ttft_p50"]
 
 
 def test_comparison_says_who_and_why(recorded):
-    wide, narrow = simulate(recorded, cost_model=COSTS), simulate(recorded, cost_model=COSTS, max_num_seqs=1)
+    wide, narrow = (
+        simulate(traffic(), like=recorded, cost_model=COSTS, **limit) for limit in ({}, {"max_num_seqs": 1})
+    )
     found = wide.compare(narrow)
     assert len(found.lost) > len(found.gained)
     assert [c.gain for c in found.changes] == sorted((c.gain for c in found.changes), reverse=True)
