@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 90, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 130, 14, 44
 # Told apart by colour-blind readers, and dark enough for white ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 

@@ -195,6 +195,7 @@ def save(model: Decoder, folder: Path) -> None:
     }
     # Written whole and then renamed, so that a reader never meets half a file.
     save_file(weights, folder / "model.safetensors.part", metadata={"format": "pt"})
+    (folder / "model.safetensors.part").chmod(0o644)
     (folder / "model.safetensors.part").replace(folder / "model.safetensors")
 
 

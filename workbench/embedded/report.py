@@ -30,7 +30,7 @@ END_MARK = "<!-- measured by report.py: end -->"
 LENGTH = 200
 TEMPERATURE = 0.8
 MORE_PROMPTS = ("Lily and Tom were playing with a ball when", "The little bird looked at the moon and")
-ACCEPTANCE_PROMPTS = 60
+ACCEPTANCE_PROMPTS = 40
 ACCEPTANCE_PROMPT_TOKENS = 20
 DRAFTED = 4
 
@@ -147,16 +147,15 @@ def measured_section(card: dict[str, Any], samples: list[dict[str, Any]]) -> str
             f"| {run['wall_seconds'] / 60:.1f} | {run['tokens_per_second']:.0f} | {recipe['lr']} | {recipe['seed']} "
             f"| {run['validation_loss']} |"
         )
-    main = next(iter(card["runs"].values()))
     curve = [
-        "| step | tokens | minutes | learning rate | training loss | validation loss |",
-        "|---|---|---|---|---|---|",
+        "| run | step | tokens | minutes | learning rate | training loss | validation loss |",
+        "|---|---|---|---|---|---|---|",
     ]
-    points = main["curve"]
     curve += [
-        f"| {entry['step']} | {entry['tokens']:,} | {entry['minutes']} | {entry['lr']} | {entry['train_loss']} "
-        f"| {entry['validation_loss']} |"
-        for entry in [*points[:-1:2], points[-1]]
+        f"| {name} | {entry['step']} | {entry['tokens']:,} | {entry['minutes']} | {entry['lr']} "
+        f"| {entry['train_loss']} | {entry['validation_loss']} |"
+        for name, run in card["runs"].items()
+        for entry in [*run["curve"][:-1:2], run["curve"][-1]]
     ]
     repeats, draft = card["repeated_4_grams"], card["acceptance"]
     repetition = (
@@ -178,7 +177,7 @@ def measured_section(card: dict[str, Any], samples: list[dict[str, Any]]) -> str
         "## Runs",
         "\n".join(runs),
         "![validation loss against tokens trained on](curve.svg)",
-        "The main run (training loss is a running mean; validation loss before the last row is on every fifth story):",
+        "Training loss is a running mean. Validation loss is on every fifth story, in a run's last row on all:",
         "\n".join(curve),
         "## Repetition",
         repetition,
@@ -192,6 +191,17 @@ def measured_section(card: dict[str, Any], samples: list[dict[str, Any]]) -> str
         *(quote(s["prompt"], s["text"]) for s in samples if s["temperature"] > 0),
     ]
     return "\n\n".join(parts)
+
+
+def lines(runs: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Validation loss against millions of tokens, for the chart; a run goes on where the one it started from ended."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    before = 0
+    for name, run in runs.items():
+        before = before if run.get("started_from") else 0
+        found[name] = [((before + entry["tokens"]) / 1e6, entry["validation_loss"]) for entry in run["curve"]]
+        before += run["curve"][-1]["tokens"]
+    return found
 
 
 def measure(data: Path, curves: dict[str, Path], also: dict[str, Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -259,11 +269,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     card, samples = measure(args.data, pairs(args.curves), pairs(args.also))
     (HERE / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    lines = {
-        name: [(entry["tokens"] / 1e6, entry["validation_loss"]) for entry in run["curve"]]
-        for name, run in card["runs"].items()
-    }
-    chart = line_chart(lines, "million tokens trained on", "validation loss, nats per token")
+    chart = line_chart(lines(card["runs"]), "million tokens trained on", "validation loss, nats per token")
     (HERE / "curve.svg").write_text(chart, encoding="utf-8")
     readme = (HERE / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(BEGIN_MARK)
