@@ -1,5 +1,6 @@
 // Plays a recorded trace to the views through the widget protocol, as a kernel would.
 // Query: view=dashboard,blocks  theme=dark|light  trace=out/trace.json  speed=steps per second  until=step  state=…
+// message=why it stopped  breaks=names of breakpoints
 /* global document, location, setTimeout, fetch, setInterval, performance, TextEncoder, URLSearchParams, window */
 
 const query = new URLSearchParams(location.search);
@@ -20,6 +21,8 @@ class Kernel {
     this.unacked = 0;
     this.quiet = 0;
     this.limits = { ...trace.payload.status };
+    this.message = query.get("message");
+    this.breakpoints = query.get("breaks")?.split(",") ?? [];
     const { records } = trace.payload;
     this.next = until === null || until < 0 ? 0 : records.findIndex((r) => r.step >= until) + 1 || records.length;
     let before = performance.now();
@@ -62,7 +65,8 @@ class Kernel {
         speed: this.speed,
         step: last?.step ?? -1,
         time: (last?.time ?? 0) + 0.004,
-        message: query.get("message"),
+        message: this.message,
+        breakpoints: this.breakpoints,
       },
     };
     this.texts = {};
@@ -95,6 +99,8 @@ class Kernel {
       if (name === "resume") this.paused = false;
       if (name === "set_speed") this.speed = args.steps_per_second;
       if (name === "configure") Object.assign(this.limits, args);
+      if (name === "break_on") this.breakpoints = [...this.breakpoints, args.event ?? "fewer than 4 free blocks"];
+      if (name === "clear_breakpoints") this.breakpoints = [];
       if (name === "step") {
         this.paused = true;
         this.next = Math.min(this.trace.payload.records.length, this.next + args.n);

@@ -21,6 +21,11 @@ FLAGS = [
     "--disable-sync",
 ]
 
+STOP = (
+    "message=preemption: r7 was preempted: r4 needed 1 blocks, 0 were free"
+    "&breaks=preemption,first_token of r12,fewer than 4 free blocks,a step over 50 ms"
+)
+
 # name -> (query, width, height, what to do before the picture)
 SHOTS: dict[str, tuple[str, int, int, str]] = {
     "dash-dark-1400": ("theme=dark&until=800&paused", 1400, 1500, ""),
@@ -30,6 +35,9 @@ SHOTS: dict[str, tuple[str, int, int, str]] = {
     "select-dark-1400": ("theme=dark&until=800&paused", 1400, 1500, "select"),
     "select-light-1000": ("theme=light&until=800&paused", 1000, 2000, "select"),
     "cursor-dark-1400": ("theme=dark&until=700", 1400, 1500, "cursor"),
+    "stop-dark-1400": (f"theme=dark&until=800&paused&{STOP}", 1400, 1500, "select"),
+    "stop-light-900": (f"theme=light&until=800&paused&{STOP}", 900, 2000, "select"),
+    "stop-light-480": (f"theme=light&view=controls,requests&until=800&paused&{STOP}", 480, 700, "select"),
     "empty-light-1000": ("theme=light&until=-1&state=idle", 1000, 2000, ""),
     "lost-dark-1000": ("theme=dark&until=800&paused", 1000, 2000, "lost"),
     "big-dark-1000": ("theme=dark&view=blocks&trace=out/big.json&until=60&paused", 1000, 500, ""),

@@ -53,7 +53,10 @@ export interface Status {
   memory: MemoryRow[];
   /** Steps that the recorder has forgotten. */
   dropped_steps: number;
+  /** What went wrong; while paused at a breakpoint: its name and what happened in the step. */
   message: string | null;
+  /** Names of the breakpoints that are set. Traces saved before there were any lack it. */
+  breakpoints?: string[];
 }
 
 export interface FramePayload {
@@ -63,6 +66,12 @@ export interface FramePayload {
   status: Status;
 }
 
+export type BreakEvent = "preemption" | "allocation_failure" | "eviction" | "admission" | "first_token" | "finish";
+
+/** One condition: an event (of one request, if named), few free blocks, or a step of many seconds. */
+export type BreakCondition =
+  { event: BreakEvent; request?: string } | { free_blocks_under: number } | { step_longer_than: number };
+
 export interface CommandArgs {
   pause: Record<string, never>;
   resume: Record<string, never>;
@@ -71,6 +80,11 @@ export interface CommandArgs {
   configure: { max_num_seqs?: number; max_num_batched_tokens?: number };
   submit: { prompts: string[]; params: Record<string, unknown>; priority: number };
   cancel: { request_id: string };
+  break_on: BreakCondition;
+  clear_breakpoints: Record<string, never>;
+  set_priority: { request_id: string; priority: number };
+  move_to_front: { request_id: string };
+  why: { request_id: string };
   abort_all: Record<string, never>;
 }
 
@@ -78,6 +92,17 @@ export type CommandName = keyof CommandArgs;
 
 export interface SubmitResult {
   request_ids: string[];
+}
+
+/** A sentence, and the step at which to look. */
+export type Cause = readonly [text: string, step: number | null];
+
+export interface WhyResult {
+  request_id: string;
+  /** In order of time. */
+  causes: Cause[];
+  /** From arrival to the first token. */
+  waterfall: [kind: string, label: string, firstStep: number, numSteps: number, seconds: number][];
 }
 
 export interface CommandError {

@@ -1,7 +1,7 @@
 // One engine as a page sees it: its trace, the shared selection and time cursor, and the way to command it.
 
 import type { CommandArgs, CommandName } from "./protocol.ts";
-import { PROTOCOL_VERSION, type CommandError, type SubmitResult } from "./protocol.ts";
+import { PROTOCOL_VERSION, type CommandError, type SubmitResult, type WhyResult } from "./protocol.ts";
 import type { Source, SourceHandlers } from "./source.ts";
 import { TraceStore } from "./store.ts";
 import type { Cursor } from "./trace_types.ts";
@@ -17,6 +17,7 @@ export type Connection = "connecting" | "live" | "lost";
 
 interface CommandResults {
   submit: SubmitResult;
+  why: WhyResult;
 }
 
 type ResultOf<N extends CommandName> = N extends keyof CommandResults ? CommandResults[N] : unknown;

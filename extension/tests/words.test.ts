@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { compact, count, int, mebibytes, millis, percent, rate, seconds, visible } from "../src/format.ts";
 import { type Action, decodeDecision, type DecisionRow, type Reason } from "../src/generated.ts";
 import { explain, explainEnding, reasonLabel } from "../src/reasons.ts";
+import { breakpointLabel, CHOICES, stopReason } from "../src/views/breakpoints.ts";
+import { status } from "./support.ts";
 
 const plain = (text: string): string => text.replace(/\u00a0/g, " ");
 
@@ -88,4 +90,21 @@ test("endings", () => {
   assert.equal(explainEnding("length", ""), "reached max_tokens");
   assert.equal(explainEnding("stop", "\n"), 'stopped at "\\n"');
   assert.equal(explainEnding("error", "NaN logits"), "failed: NaN logits");
+});
+
+test("breakpoints are named in plain words, and those with names of their own keep them", () => {
+  assert.equal(breakpointLabel("allocation_failure"), "too few KV blocks");
+  assert.equal(breakpointLabel("first_token of r12"), "a first token, r12");
+  assert.equal(breakpointLabel("fewer than 9 free blocks"), "fewer than 9 free blocks");
+  assert.equal(breakpointLabel("my_condition"), "my_condition");
+  assert.equal(new Set(CHOICES.map((c) => c.label)).size, CHOICES.length);
+});
+
+test("the reason of a stop names the step and the breakpoint; a status without breakpoints will do", () => {
+  const message = "preemption: r7 was preempted: r4 needed 1 blocks, 0 were free";
+  assert.equal(
+    stopReason(status({ state: "paused", step: 12, message, breakpoints: ["finish", "preemption"] })),
+    "Stopped after step 12 on a preemption: r7 was preempted: r4 needed 1 blocks, 0 were free",
+  );
+  assert.equal(stopReason(status({ state: "paused", step: 12, message })), `Stopped after step 12 on ${message}`);
 });

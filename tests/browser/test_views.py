@@ -129,6 +129,34 @@ def test_a_knob_is_applied_and_shown_as_the_engine_has_it(harness: Open) -> None
     assert page.evaluate("harness.kernel.limits.max_num_seqs") == 5
 
 
+def test_breakpoints_are_set_and_cleared_and_the_reason_of_a_stop_is_told(harness: Open) -> None:
+    page = harness("until=100&paused")
+    expect(page.get_by_test_id("breakpoints")).to_be_hidden()
+    page.get_by_test_id("break-on").select_option("preemption")
+    page.get_by_test_id("break-on").select_option(label="fewer than 4 free blocks")
+    expect(page.get_by_test_id("breakpoints").locator("span")).to_have_text(
+        ["a preemption", "fewer than 4 free blocks"]
+    )
+    expect(page.get_by_test_id("break-on")).to_have_value("")
+    page.evaluate("harness.kernel.message = 'preemption: r7 was preempted: r4 needed 2 blocks, 0 were free'")
+    notice = page.get_by_test_id("notice")
+    expect(notice).to_have_text(
+        "Stopped after step 100 on a preemption: r7 was preempted: r4 needed 2 blocks, 0 were free"
+    )
+    expect(notice).to_have_attribute("role", "alert")
+    page.get_by_test_id("clear-breakpoints").click()
+    expect(page.get_by_test_id("breakpoints")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [480, 900, 1400])
+def test_many_breakpoints_fit(harness: Open, width: int) -> None:
+    names = "preemption,first_token of r12,fewer than 4 free blocks,a step over 50 ms,a_predicate_with_a_long_name"
+    page = harness(f"view=controls&until=100&paused&breaks={names}&message=preemption: r7 was preempted", (width, 600))
+    expect(page.get_by_test_id("breakpoints").locator("span")).to_have_count(5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert sticking_out(page.get_by_test_id("workbench-controls")) == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_before_the_first_step_every_view_says_what_will_be_there(harness: Open, theme: str) -> None:
     page = harness(f"until=-1&state=idle&theme={theme}")
@@ -225,5 +253,6 @@ def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     root = page.get_by_test_id("workbench-dashboard")
     expect(root.get_by_test_id("state")).to_have_text("saved trace")
     expect(root.get_by_test_id("run")).to_be_disabled()
+    expect(root.get_by_test_id("break-on")).to_be_hidden()
     root.get_by_test_id("step-back").click()
     expect(root.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")

@@ -1,11 +1,12 @@
 // Controls: run, pause and step the engine, move in time, turn its knobs.
 
 import { int, percent, rate } from "../format.ts";
-import type { EngineMode, CommandArgs, CommandName } from "../protocol.ts";
+import type { CommandArgs, CommandName, EngineMode } from "../protocol.ts";
 import type { Session } from "../session.ts";
 import type { TraceEvent } from "../trace_types.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
+import { breakpointPicker, stopReason } from "./breakpoints.ts";
 import { positionOf, SLIDER_MAX, speedAt } from "./speed.ts";
 import { scrubberView } from "./scrubber.ts";
 
@@ -38,6 +39,7 @@ class ControlsView implements View {
   private readonly stats: Record<"rate" | "kv" | "running" | "waiting", HTMLElement>;
   private readonly knobs: Record<"max_num_seqs" | "max_num_batched_tokens", HTMLInputElement>;
   private readonly apply: HTMLButtonElement;
+  private readonly breakpoints: ReturnType<typeof breakpointPicker>;
   private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "notice" });
   private readonly commandables: (HTMLButtonElement | HTMLInputElement)[];
   private failure = "";
@@ -81,6 +83,7 @@ class ControlsView implements View {
       });
     }
     this.apply = button("Apply", "Use these limits from the next step on", "apply", () => this.doConfigure());
+    this.breakpoints = breakpointPicker(session, this.run);
     const scrub = h("div", { class: "iw-scrub" });
     this.scrubber = scrubberView(scrub, context);
     const stat = (name: keyof typeof this.stats, unit: string, title: string): HTMLElement =>
@@ -103,6 +106,7 @@ class ControlsView implements View {
           this.pill,
           this.engine,
           h("span", { class: "iw-group" }, this.toggle, h("span", { class: "iw-joined" }, this.step, this.stepCount)),
+          this.breakpoints.select,
           h(
             "label",
             { class: "iw-group iw-speed" },
@@ -139,6 +143,7 @@ class ControlsView implements View {
             this.apply,
           ),
         ),
+        this.breakpoints.list,
         this.note,
       ),
     );
@@ -175,9 +180,11 @@ class ControlsView implements View {
     this.position.classList.toggle("iw-past", cursor !== "live");
     this.drawStats();
     this.drawKnobs();
+    this.breakpoints.draw();
     setText(this.note, session.problem ?? (this.failure || modeNote(session, mode)));
-    this.note.dataset["kind"] =
-      session.problem !== null || this.failure !== "" || mode === "error" || mode === "lost" ? "bad" : "";
+    const bad = session.problem !== null || this.failure !== "" || mode === "error" || mode === "lost";
+    const stopped = mode === "paused" && (status?.message ?? null) !== null;
+    this.note.dataset["kind"] = bad ? "bad" : stopped ? "stop" : "";
     this.scrubber.draw();
   }
 
@@ -298,10 +305,12 @@ function modeNote(session: Session, mode: ShownMode): string {
     case "saved":
       return "";
     default: {
-      const dropped = session.store.status?.dropped_steps ?? 0;
-      const older =
-        dropped > 0 && session.cursor !== "live" ? `${int(dropped)} older steps are no longer recorded.` : "";
-      return session.store.status?.message ?? older;
+      const { status } = session.store;
+      if (status === null) return "";
+      if (status.message !== null) return mode === "paused" ? stopReason(status) : status.message;
+      return status.dropped_steps > 0 && session.cursor !== "live"
+        ? `${int(status.dropped_steps)} older steps are no longer recorded.`
+        : "";
     }
   }
 }
