@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 130, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 14, 44
 # Told apart by colour-blind readers, and dark enough for white ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
@@ -33,24 +33,20 @@ def line_chart(lines: dict[str, list[tuple[float, float]]], x_label: str, y_labe
         end, _ = place(x_top, value)
         parts.append(f'<line x1="{x}" y1="{y}" x2="{end}" y2="{y}" stroke="#dddddd"/>')
         parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-    ticks = 5
-    for step in range(ticks + 1):
-        value = x_top * step / ticks
+    for value in range(math.floor(x_top) + 1):
         x, y = place(value, y_low)
-        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{value:.1f}</text>')
+        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{value}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{x_label}</text>')
     turned = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(f'<text transform="translate(14 {turned}) rotate(-90)" text-anchor="middle">{y_label}</text>')
-    taken: list[float] = []
-    for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
-        placed = [place(x, y) for x, y in line]
-        path = " ".join(f"{x},{y}" for x, y in placed)
+    for row, (colour, (name, line)) in enumerate(zip(COLOURS, lines.items(), strict=False)):
+        path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in line))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = placed[-1]
-        # Two lines that end close together keep their names apart.
-        while any(abs(y - other) < 14 for other in taken):
-            y += 14
-        taken.append(y)
-        parts.append(f'<text x="{x + 6}" y="{y + 4}" fill="{colour}">{name}</text>')
+        # The names stand in the corner that falling curves leave free.
+        right, down = WIDTH - RIGHT, TOP + 16 + 18 * row
+        parts.append(
+            f'<line x1="{right - 24}" y1="{down}" x2="{right}" y2="{down}" stroke="{colour}" stroke-width="3"/>'
+        )
+        parts.append(f'<text x="{right - 30}" y="{down + 4}" text-anchor="end">{name}</text>')
     return "\n".join([*parts, "</g>", "</svg>", ""])
