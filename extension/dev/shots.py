@@ -35,9 +35,9 @@ SHOTS: dict[str, tuple[str, int, int, str]] = {
     "select-dark-1400": ("theme=dark&until=800&paused", 1400, 1500, "select"),
     "select-light-1000": ("theme=light&until=800&paused", 1000, 2000, "select"),
     "cursor-dark-1400": ("theme=dark&until=700", 1400, 1500, "cursor"),
-    "stop-dark-1400": (f"theme=dark&until=800&paused&{STOP}", 1400, 1500, "select"),
-    "stop-light-900": (f"theme=light&until=800&paused&{STOP}", 900, 2000, "select"),
-    "stop-light-480": (f"theme=light&view=controls,requests&until=800&paused&{STOP}", 480, 700, "select"),
+    "stop-dark-1400": (f"theme=dark&until=774&paused&{STOP}", 1400, 1500, "waits"),
+    "stop-light-900": (f"theme=light&until=774&paused&{STOP}", 900, 2000, "waits"),
+    "stop-light-480": (f"theme=light&view=controls,requests&until=774&paused&{STOP}", 480, 700, "waits"),
     "empty-light-1000": ("theme=light&until=-1&state=idle", 1000, 2000, ""),
     "lost-dark-1000": ("theme=dark&until=800&paused", 1000, 2000, "lost"),
     "big-dark-1000": ("theme=dark&view=blocks&trace=out/big.json&until=60&paused", 1000, 500, ""),
@@ -83,6 +83,9 @@ def main() -> None:
 def act(page: Page, action: str) -> None:
     if action == "select":
         page.locator("[data-testid^=request-]").nth(2).click()
+        page.mouse.move(1, 1)
+    elif action == "waits":
+        page.locator("[data-testid^=request-][data-state=preempted]").first.click()
         page.mouse.move(1, 1)
     elif action == "cursor":
         page.get_by_test_id("previous-event").click()

@@ -184,7 +184,7 @@ def test_views_of_one_engine_share_selection_and_stream(harness: Open) -> None:
     row = page.locator("[data-testid^=request-]").first
     row.click()
     expect(row).to_have_attribute("aria-selected", "true")
-    expect(page.get_by_test_id("story")).to_contain_text("Prefill took")
+    expect(page.get_by_test_id("why")).to_contain_text("Admitted, and computed")
     expect(page.locator(".iw-panel-playground .iw-selected")).to_have_count(1)
     # The view that carries the stream is closed: another one goes on with it, and nothing that was seen is lost.
     page.evaluate("harness.cleanups[0]()")
@@ -195,6 +195,46 @@ def test_views_of_one_engine_share_selection_and_stream(harness: Open) -> None:
         page.evaluate(f"harness.cleanups[{index}]()")
     assert page.evaluate("globalThis[Symbol.for('inference-workbench')].sessions.size") == 0
     assert page.evaluate("harness.kernel.listeners.size") == 0
+
+
+def test_an_opened_request_says_why_and_its_steps_move_the_cursor(harness: Open) -> None:
+    page = harness("view=controls,requests&until=400&paused", (480, 900))
+    page.locator("[data-testid^=request-][data-state=preempted]").first.click()
+    why = page.get_by_test_id("why")
+    expect(why.locator("li").nth(2)).to_contain_text("Preempted: ")
+    asked = "harness.kernel.commands.filter(([name]) => name === 'why').length"
+    page.wait_for_timeout(1500)  # frames without records come meanwhile
+    assert page.evaluate(asked) == 1
+    # Long sentences break inside the panel although the table is wider, and the story was scrolled to.
+    outer, told = page.get_by_test_id("requests").bounding_box(), page.locator(".iw-told").bounding_box()
+    assert outer is not None
+    assert told is not None
+    assert told["x"] + told["width"] <= outer["x"] + outer["width"]
+    assert told["y"] < outer["y"] + outer["height"] / 3
+    admitted = why.get_by_role("button").nth(1)
+    admitted.click()
+    expect(admitted).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_test_id("position")).to_have_text(admitted.inner_text())
+    expect(admitted).to_be_focused()
+    expect(page.get_by_test_id("cancel")).to_be_hidden()
+
+
+def test_a_live_request_can_be_moved_and_cancelled(harness: Open) -> None:
+    page = harness("view=requests&until=400&paused", (1000, 600))
+    page.locator("[data-testid^=request-][data-state=waiting]").last.click()
+    waiting = page.evaluate(f"{SESSION}.selection.request")
+    page.get_by_test_id("move-to-front").click()
+    page.get_by_test_id("cancel").click()
+    page.wait_for_function("() => harness.kernel.commands.length === 3")
+    assert page.evaluate("harness.kernel.commands.slice(1)") == [
+        ["move_to_front", {"request_id": waiting}],
+        ["cancel", {"request_id": waiting}],
+    ]
+    page.locator("[data-testid^=request-][data-state=running]").first.click()
+    expect(page.get_by_test_id("move-to-front")).to_be_hidden()
+    expect(page.get_by_test_id("cancel")).to_be_visible()
+    page.locator("[data-testid^=request-][data-state=finished]").first.click()
+    expect(page.get_by_test_id("cancel")).to_be_hidden()
 
 
 def test_a_view_out_of_sight_is_not_drawn(harness: Open) -> None:
@@ -254,5 +294,9 @@ def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     expect(root.get_by_test_id("state")).to_have_text("saved trace")
     expect(root.get_by_test_id("run")).to_be_disabled()
     expect(root.get_by_test_id("break-on")).to_be_hidden()
+    root.locator("[data-testid^=request-]").first.click()
+    expect(root.get_by_test_id("story")).to_contain_text("Prefill took")
+    expect(root.get_by_test_id("why")).to_be_hidden()
+    expect(root.get_by_test_id("cancel")).to_be_hidden()
     root.get_by_test_id("step-back").click()
     expect(root.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")

@@ -1,11 +1,10 @@
 // Requests: why is this one waiting, preempted or slow?
 
 import { count, int, millis, seconds } from "../format.ts";
-import { reasonLabel } from "../reasons.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
-import { tellStory } from "./request_story.ts";
+import { RequestDetail } from "./request_detail.ts";
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
 /** Rows shown at most; the others are counted below the table. */
@@ -63,21 +62,18 @@ class RequestsView implements View {
   private readonly empty = emptyState("No requests yet", "Type a prompt in the playground, or run", "llm.generate(…)");
   private readonly more = h("div", { class: "iw-more" });
   private readonly table: HTMLTableElement;
+  private readonly scroller: HTMLElement;
   private readonly rows = new Map<string, HTMLTableRowElement>();
-  private readonly bar = h("div", { class: "iw-story-bar", role: "img" });
-  private readonly words = h("p");
-  private readonly detail = h(
-    "tr",
-    { class: "iw-story", "data-testid": "story" },
-    h("td", { colspan: COLUMNS.length }, this.bar, this.words),
-  );
+  private readonly detail: RequestDetail;
   private sort: SortKey = "state";
   private descending = false;
+  private revealed = "";
   private drawn = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
+    this.detail = new RequestDetail(context, COLUMNS.length);
     this.heads = COLUMNS.map((column) => {
       const head = h("th", { class: column.numeric ? "iw-num" : "", scope: "col", title: column.hint });
       const { key } = column;
@@ -86,7 +82,8 @@ class RequestsView implements View {
       return head;
     });
     this.table = h("table", { class: "iw-table" }, h("thead", {}, h("tr", {}, ...this.heads)), this.body);
-    element.append(h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more), this.empty);
+    this.scroller = h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more);
+    element.append(this.scroller, this.empty);
     element.addEventListener("pointerleave", () => context.session.hover(null));
   }
 
@@ -107,7 +104,6 @@ class RequestsView implements View {
     this.table.hidden = all.length === 0;
     setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
     this.update(shown);
-    this.tell(shown.find((row) => row.info.id === session.selection.request));
     COLUMNS.forEach((column, i) => {
       const direction = column.key !== this.sort ? "none" : this.descending ? "descending" : "ascending";
       setAttribute(this.heads[i]!, "aria-sort", direction);
@@ -116,6 +112,7 @@ class RequestsView implements View {
 
   destroy(): void {
     clearTimeout(this.timer);
+    this.detail.destroy();
   }
 
   private update(shown: readonly RequestRow[]): void {
@@ -127,10 +124,13 @@ class RequestsView implements View {
       element.remove();
       this.rows.delete(id);
     }
-    this.detail.remove();
-    shown.forEach((row, i) => {
+    const order: HTMLTableRowElement[] = [];
+    const told = shown.find((row) => row.info.id === selection.request);
+    const telling = this.detail.draw(told);
+    shown.forEach((row) => {
       const element = this.rows.get(row.info.id) ?? this.make(row);
-      if (this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
+      order.push(element);
+      if (row === told && telling) order.push(this.detail.element);
       const selected = selection.request === row.info.id;
       setAttribute(element, "aria-selected", String(selected));
       setAttribute(element, "data-state", row.state);
@@ -143,33 +143,31 @@ class RequestsView implements View {
         if (c === 2) setAttribute(cell, "title", column.text(row));
       });
     });
+    if (!telling) this.detail.element.remove();
+    this.place(order);
+    if (this.revealed !== this.detail.content) {
+      this.revealed = this.detail.content;
+      if (told !== undefined && telling) this.reveal(this.rows.get(told.info.id)!);
+    }
   }
 
-  /** Under the selected row: where its time went. */
-  private tell(row: RequestRow | undefined): void {
-    if (row === undefined) return;
-    const { store, cursor } = this.context.session;
-    const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
-    const { parts, sentences } = tellStory(row.info, limit, store.timeAt(cursor));
-    if (sentences.length === 0) return;
-    const theme = this.context.theme();
-    const colour = theme.request(row.info.colour);
-    const total = parts.reduce((sum, part) => sum + part.seconds, 0);
-    this.bar.replaceChildren(
-      ...parts.map((part) => {
-        const kind = part.action === "decode" ? "solid" : part.action === "prefill" ? "prefill" : "wait";
-        const swatch = part.action === "wait" ? theme.reason(part.reason) : colour;
-        const name = part.action === "wait" ? `waits for ${reasonLabel(part.reason)}` : part.action;
-        return h("i", {
-          class: `iw-swatch iw-${kind}`,
-          style: `flex-grow:${(1000 * part.seconds) / total};--swatch:${swatch}`,
-          title: `${name}, ${seconds(part.seconds)}`,
-        });
-      }),
-    );
-    this.bar.setAttribute("aria-label", sentences.join(" "));
-    setText(this.words, sentences.join(" "));
-    this.rows.get(row.info.id)?.after(this.detail);
+  /** Scroll the table, and nothing around it, so far that the story under a row is in sight. */
+  private reveal(row: HTMLElement): void {
+    const { top, bottom } = this.scroller.getBoundingClientRect();
+    const below = this.detail.element.getBoundingClientRect().bottom - bottom;
+    const above = row.getBoundingClientRect().top - top - this.heads[0]!.offsetHeight;
+    if (below > 0 && above > 0) this.scroller.scrollTop += Math.min(below, above);
+  }
+
+  /** Bring the rows into an order. One that stays is not touched, and one that moves keeps the focus. */
+  private place(order: readonly HTMLTableRowElement[]): void {
+    const focused = document.activeElement;
+    order.forEach((element, i) => {
+      if (this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
+    });
+    if (focused !== document.activeElement && focused instanceof HTMLElement && this.body.contains(focused)) {
+      focused.focus({ preventScroll: true });
+    }
   }
 
   private make(row: RequestRow): HTMLTableRowElement {
