@@ -13,6 +13,9 @@ export interface WidgetModel {
   send(content: unknown): void;
 }
 
+/** An ack stands for all frames before it; every message to a kernel makes its indicator blink. */
+const ACK_EVERY = 10;
+
 export class WidgetSource implements Source {
   readonly interactive = true;
   private readonly model: WidgetModel;
@@ -34,7 +37,7 @@ export class WidgetSource implements Source {
           if (payload !== undefined) handlers.frame(decodePayload(payload), content.keyframe);
         } finally {
           // Also after a frame that could not be read: without the ack the stream would stop for good.
-          this.send({ type: "ack", seq: content.seq });
+          if (content.keyframe || content.seq % ACK_EVERY === 0) this.send({ type: "ack", seq: content.seq });
         }
       }
     };

@@ -49,7 +49,7 @@ function handlers(log: string[]): SourceHandlers {
   };
 }
 
-test("messages reach their handlers and each frame is acknowledged after it was processed", () => {
+test("messages reach their handlers, and key frames and every tenth frame are acknowledged", () => {
   const model = new FakeModel();
   const log: string[] = [];
   const source = new WidgetSource(model);
@@ -57,11 +57,21 @@ test("messages reach their handlers and each frame is acknowledged after it was 
   source.subscribe();
   model.receive({ type: "hello", protocol: 1, engine: recordedTrace().engine });
   model.receive({ type: "frame", seq: 7, keyframe: true }, payload(shortRun(), snapshot()));
+  for (const seq of [8, 9, 10, 11]) model.receive({ type: "frame", seq, keyframe: false }, payload([]));
   model.receive({ type: "reply", id: "x", ok: true });
   model.receive({ type: "somebody else's" });
   model.callbacks.get("comm:close")!();
-  assert.deepEqual(log, ["hello demo", "frame 4 true", "reply x", "lost"]);
-  assert.deepEqual(model.sent, [{ type: "subscribe" }, { type: "ack", seq: 7 }]);
+  assert.deepEqual(log, [
+    "hello demo",
+    "frame 4 true",
+    "frame 0 false",
+    "frame 0 false",
+    "frame 0 false",
+    "frame 0 false",
+    "reply x",
+    "lost",
+  ]);
+  assert.deepEqual(model.sent, [{ type: "subscribe" }, { type: "ack", seq: 7 }, { type: "ack", seq: 10 }]);
   stop();
   assert.equal(model.callbacks.size, 0);
 });
@@ -75,8 +85,8 @@ test("a frame whose handler fails is acknowledged all the same", () => {
       throw new Error("no");
     },
   });
-  assert.throws(() => model.receive({ type: "frame", seq: 8, keyframe: false }, payload([])));
-  assert.deepEqual(model.sent, [{ type: "ack", seq: 8 }]);
+  assert.throws(() => model.receive({ type: "frame", seq: 20, keyframe: false }, payload([])));
+  assert.deepEqual(model.sent, [{ type: "ack", seq: 20 }]);
 });
 
 test("a channel that throws is lost", () => {

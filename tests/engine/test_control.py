@@ -31,7 +31,7 @@ MANY = [[i] * 6 for i in range(4)]
 
 CASES = [
     ({"event": "preemption"}, "was preempted", lambda r: "preempt" in actions(r)),
-    ({"event": "allocation_failure"}, "blocks were needed", lambda r: "no_blocks" in [d.reason for d in r.decisions]),
+    ({"event": "allocation_failure"}, "needed, ", lambda r: "no_blocks" in [d.reason for d in r.decisions]),
     ({"event": "admission", "request": "r3"}, "r3 was admitted", lambda r: reason_of(r, "r3") == "admitted"),
     ({"event": "first_token", "request": "r2"}, "r2 got its first token", lambda r: ("r2", 0) in positions(r)),
     (
@@ -40,7 +40,7 @@ CASES = [
         lambda r: "r1" in [f.request_id for f in r.finished],
     ),
     ({"event": "eviction"}, "was evicted", lambda r: "evict" in [e.kind for e in r.block_events]),
-    ({"free_blocks_under": 3}, "blocks are free", lambda r: r.num_free_blocks < 3),
+    ({"free_blocks_under": 3}, "free", lambda r: r.num_free_blocks < 3),
     ({"step_longer_than": 0.0}, "the step took", lambda r: r.num_scheduled_tokens > 0),
     ({"when": lambda record: record.step >= 4}, "its condition holds", lambda r: r.step >= 4),
 ]

@@ -39,7 +39,9 @@ def test_asked_for_in_blocks_or_bytes() -> None:
 
 
 def test_the_default_on_a_cpu(available: Any) -> None:
-    assert plan_num_blocks(EngineArgs(), SPEC) == CPU_DEFAULT_BYTES // PER_BLOCK
+    short = replace(SPEC, max_model_len=160)
+    assert plan_num_blocks(EngineArgs(), short) == 16 * 10
+    assert plan_num_blocks(EngineArgs(), replace(SPEC, max_model_len=2**16)) == CPU_DEFAULT_BYTES // PER_BLOCK
     long = replace(SPEC, max_model_len=2**20)
     assert plan_num_blocks(EngineArgs(), long) == 2**20 // 16
     available(100 * PER_BLOCK)

@@ -75,9 +75,9 @@ def _event_check(event: str, request: str | None) -> Check:
 
 def _decision_text(event: str, d: Decision) -> str | None:
     if event == "preemption" and d.action == Action.PREEMPT:
-        return f"{d.request_id} was preempted: {d.other} needed {d.need} blocks, {d.have} were free"
+        return f"{d.request_id} was preempted: {d.other} needed {_blocks(d.need)}, {d.have} free"
     if event == "allocation_failure" and d.reason == Reason.NO_BLOCKS:
-        return f"{d.need} blocks were needed and {d.have} were free ({d.action}: {d.request_id})"
+        return f"{_blocks(d.need)} needed, {d.have} free ({d.action}: {d.request_id})"
     if event == "admission" and d.reason in (Reason.ADMITTED, Reason.RESUMED):
         return f"{d.request_id} was {d.reason}"
     return None
@@ -85,7 +85,7 @@ def _decision_text(event: str, d: Decision) -> str | None:
 
 def _few_blocks(limit: int) -> Check:
     def check(record: StepRecord) -> str | None:
-        return f"{record.num_free_blocks} blocks are free" if record.num_free_blocks < limit else None
+        return f"{_blocks(record.num_free_blocks)} free" if record.num_free_blocks < limit else None
 
     return check
 
@@ -102,3 +102,7 @@ def _predicate(when: Callable[[StepRecord], object]) -> Check:
         return "its condition holds" if when(record) else None
 
     return check
+
+
+def _blocks(count: int) -> str:
+    return "1 block" if count == 1 else f"{count} blocks"

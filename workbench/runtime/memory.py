@@ -8,6 +8,8 @@ from workbench.core.errors import KVCacheTooSmallError
 from workbench.core.memory import MemoryRow
 from workbench.runtime.kv_store import kv_bytes_per_block
 
+# On a CPU: as many requests of full length as a batch is likely to have, so that a small model's pool can be looked at.
+CPU_DEFAULT_REQUESTS = 16
 CPU_DEFAULT_BYTES = 256 * 2**20
 # A GPU's share for activations, as no forward has been measured when the pool is planned.
 GPU_WORKSPACE_SHARE = 0.1
@@ -17,8 +19,10 @@ def plan_num_blocks(args: EngineArgs, spec: ModelSpec) -> int:
     """Blocks of the KV pool: num_gpu_blocks_override, else kv_cache_memory_bytes, else what the device has to give.
 
     On a GPU that is gpu_memory_utilization of its total memory, less what is in use and a share for activations. On a
-    CPU it is 256 MiB, or what one request of max_model_len tokens needs if that is more, within gpu_memory_utilization
-    of the memory available now. Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
+    CPU it is what 16 requests of max_model_len tokens need, but at most 256 MiB, or what one such request needs if that
+    is more, within gpu_memory_utilization of the memory available now.
+
+    Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
     """
     per_block = kv_bytes_per_block(spec, args.block_size)
     if args.num_gpu_blocks_override is not None:
@@ -34,7 +38,8 @@ def plan_num_blocks(args: EngineArgs, spec: ModelSpec) -> int:
         )
     longest = -(-spec.max_model_len // args.block_size) * per_block
     available = int(psutil.virtual_memory().available * args.gpu_memory_utilization)
-    return _blocks(min(max(CPU_DEFAULT_BYTES, longest), available), per_block, args, "the available memory allows")
+    wanted = max(min(CPU_DEFAULT_REQUESTS * longest, CPU_DEFAULT_BYTES), longest)
+    return _blocks(min(wanted, available), per_block, args, "the available memory allows")
 
 
 def _blocks(num_bytes: int, per_block: int, args: EngineArgs, what: str) -> int:
