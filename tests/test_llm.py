@@ -346,6 +346,7 @@ def test_interrupting_a_cell_cancels_its_requests_and_the_engine_goes_on():
     script = """
     import os, signal, threading
     from workbench import LLM, SamplingParams
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started with interrupts ignored
     llm = LLM(num_gpu_blocks_override=64)
     greedy = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
     expected = llm.generate("Once upon a time", greedy)[0].outputs[0].token_ids
