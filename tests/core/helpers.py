@@ -40,20 +40,4 @@ def finish_step(scheduler: Scheduler, plan: SchedulerOutput, token: int = 7) -> 
 
 def record_of(scheduler: Scheduler, plan: SchedulerOutput) -> StepRecord:
     """The step's record, without times."""
-    events = scheduler.take_events()
-    config = scheduler.config
-    return StepRecord(
-        plan.step,
-        0.0,
-        NO_TIMES,
-        events.arrivals,
-        plan.decisions,
-        events.block_events,
-        events.sampled,
-        events.finished,
-        (),
-        plan.num_scheduled_tokens,
-        config.max_num_batched_tokens,
-        config.max_num_seqs,
-        scheduler.kv.pool.num_free,
-    )
+    return scheduler.record(plan, 0.0, NO_TIMES)

@@ -54,7 +54,6 @@ class Request:
         "seed",
         "sort_key",
         "status",
-        "stop_detail",
         "token_ids",
     )
 
@@ -92,7 +91,6 @@ class Request:
         self.sort_key: tuple[Any, ...] = ()  # the policy's key, asked for once
         self.status = RequestStatus.WAITING
         self.finish_reason: str | None = None
-        self.stop_detail = ""
         self.last_wait: Decision | None = None  # reused while nothing changes, so that a long queue costs little
 
     def __repr__(self) -> str:

@@ -29,7 +29,17 @@ from workbench.core.errors import (
 from workbench.core.kv_cache_manager import KVCacheManager
 from workbench.core.policy import Policy
 from workbench.core.policy_guard import Key, PolicyGuard
-from workbench.core.records import Arrival, BlockEvent, Finished, RequestState, Sampled, Snapshot
+from workbench.core.records import (
+    Arrival,
+    BlockEvent,
+    Finished,
+    RequestState,
+    Sampled,
+    SettingChange,
+    Snapshot,
+    StepRecord,
+    StepTimes,
+)
 from workbench.core.request import Request, RequestStatus
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import (
@@ -241,6 +251,27 @@ class Scheduler:
         )
         self._arrivals, self._sampled, self._finished, self.kv.pool.events = [], [], [], []
         return events
+
+    def record(
+        self, plan: SchedulerOutput, time: float, times: StepTimes, changes: tuple[SettingChange, ...] = ()
+    ) -> StepRecord:
+        """The record of a plan that was carried out, with everything that happened since the last one."""
+        events = self.take_events()
+        return StepRecord(
+            step=plan.step,
+            time=time,
+            times=times,
+            arrivals=events.arrivals,
+            decisions=plan.decisions,
+            block_events=events.block_events,
+            sampled=events.sampled,
+            finished=events.finished,
+            changes=changes,
+            num_scheduled_tokens=plan.num_scheduled_tokens,
+            token_budget=self.config.max_num_batched_tokens,
+            max_num_seqs=self.config.max_num_seqs,
+            num_free_blocks=self.kv.pool.num_free,
+        )
 
     def configure(self, config: SchedulerConfig) -> None:
         """Put other limits in force from the next step on. The pool's own shape cannot change here."""
@@ -488,7 +519,7 @@ class Scheduler:
         else:
             self.waiting.remove(request)
         request.move_to(RequestStatus.FINISHED)
-        request.finish_reason, request.stop_detail = reason, detail
+        request.finish_reason = reason
         request.leader = None
         del self.requests[request.request_id]
         self._finished.append(Finished(request.request_id, reason, detail))

@@ -150,13 +150,11 @@ class EngineCore:
     def _record(
         self, plan: SchedulerOutput, began: float, schedule_seconds: float, result: RunnerOutput, ran: float
     ) -> StepRecord:
-        events = self.scheduler.take_events()
         if (failure := self.scheduler.guard.failure) is not None:
             self.scheduler.guard.failure = None
             self._changes.append(SettingChange("scheduling_policy", failure))
             logger.warning(failure)
         changes, self._changes = tuple(self._changes), []
-        scheduler = self.scheduler
         times = StepTimes(
             schedule_seconds,
             result.prepare_seconds,
@@ -164,23 +162,9 @@ class EngineCore:
             result.sample_seconds,
             max(0.0, self._clock() - ran),
         )
-        record = StepRecord(
-            step=plan.step,
-            time=began - self._start,
-            times=times,
-            arrivals=events.arrivals,
-            decisions=plan.decisions,
-            block_events=events.block_events,
-            sampled=events.sampled,
-            finished=events.finished,
-            changes=changes,
-            num_scheduled_tokens=plan.num_scheduled_tokens,
-            token_budget=scheduler.config.max_num_batched_tokens,
-            max_num_seqs=scheduler.config.max_num_seqs,
-            num_free_blocks=scheduler.kv.pool.num_free,
-        )
+        record = self.scheduler.record(plan, began - self._start, times, changes)
         self.trace.append(record)
-        self._deliver_finished(events.finished)  # after the append: whoever waits for a result finds it in the trace
+        self._deliver_finished(record.finished)  # after the append: whoever waits for a result finds it in the trace
         self.hooks.emit_step(record)
         return record
 

@@ -11,7 +11,6 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import Reason, SampledToken, SchedulerOutput
 from workbench.sim.memory_account import MemoryAccount
-from workbench.sim.simulator import make_record
 
 
 class Rerun:
@@ -44,7 +43,7 @@ class Rerun:
             plan = self.scheduler.hold() if held else self.scheduler.schedule()
             self.memory.add(self.scheduler, plan, self._output_lens, record.time, record.duration)
             self._update(plan, record)
-            yield make_record(self.scheduler, plan, record.time, record.times, record.changes)
+            yield self.scheduler.record(plan, record.time, record.times, record.changes)
 
     def _before_step(self, record: StepRecord) -> None:
         for parent_id, group in groupby(record.arrivals, key=lambda arrival: arrival.parent_id):

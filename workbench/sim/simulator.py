@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from workbench.core.config import SchedulerConfig
 from workbench.core.errors import InvalidRequestError, WorkbenchError
 from workbench.core.policy import Policy
-from workbench.core.records import SettingChange, StepRecord, StepTimes
+from workbench.core.records import StepRecord, StepTimes
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SchedulerOutput
 from workbench.sim.batching import StaticBatching
@@ -103,7 +103,7 @@ class Simulator:
         sampled, stops = self._script.sample(plan)
         parents = {name: scheduler.requests[name].parent_id for name in sampled}
         scheduler.update(plan, sampled, stops, {})
-        record = make_record(scheduler, plan, now, StepTimes(0.0, 0.0, seconds, 0.0, 0.0))
+        record = scheduler.record(plan, now, StepTimes(0.0, 0.0, seconds, 0.0, 0.0))
         for ended in record.finished:
             self._end(parents[ended.request_id], ended.request_id, now + seconds)
         return record
@@ -118,29 +118,3 @@ class Simulator:
     def _queue_followers(self, index: int, now: float) -> None:
         for follower in self._followers.get(index, ()):
             heapq.heappush(self._due, (now + self._workload[follower].time, follower))
-
-
-def make_record(
-    scheduler: Scheduler,
-    plan: SchedulerOutput,
-    time: float,
-    times: StepTimes,
-    changes: tuple[SettingChange, ...] = (),
-) -> StepRecord:
-    """A step's record, as the engine makes it."""
-    events = scheduler.take_events()
-    return StepRecord(
-        step=plan.step,
-        time=time,
-        times=times,
-        arrivals=events.arrivals,
-        decisions=plan.decisions,
-        block_events=events.block_events,
-        sampled=events.sampled,
-        finished=events.finished,
-        changes=changes,
-        num_scheduled_tokens=plan.num_scheduled_tokens,
-        token_budget=scheduler.config.max_num_batched_tokens,
-        max_num_seqs=scheduler.config.max_num_seqs,
-        num_free_blocks=scheduler.kv.pool.num_free,
-    )

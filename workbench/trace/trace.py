@@ -145,11 +145,6 @@ class Trace:
         with self._lock:
             return self._base.snapshot(), self.records()
 
-    def texts(self) -> dict[int, str]:
-        """Token id -> text of every token that the trace names; empty without a tokenizer."""
-        base, records = self.held()
-        return self._texts(tokens_in(records, base))
-
     def save(self, path: str | Path) -> Path:
         """Write the trace to a file and return its path. A run may go on meanwhile; what comes later is not in it."""
         base, records = self.held()
