@@ -1,55 +1,31 @@
 """The Python side of every view: a thin anywidget that passes messages between a page and an engine."""
 
 import weakref
-from pathlib import Path
 from typing import Any
 
-import anywidget
-import traitlets
-
-from workbench.core.errors import ConfigError, EngineClosedError
+from workbench.core.errors import EngineClosedError
 from workbench.engine.client import EngineClient
 from workbench.widgets.commands import run_command
 from workbench.widgets.feed import Feed
-from workbench.widgets.subshell import mend_comm
-
-PROTOCOL_VERSION = 1
-VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
-
-BUNDLE = Path(__file__).parent / "static" / "workbench.js"
+from workbench.widgets.view_widget import PROTOCOL_VERSION, ViewWidget
 
 
-def check_view(name: str) -> None:
-    """Raise ConfigError unless there is a view of that name."""
-    if name not in VIEWS:
-        raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {name!r}")
-
-
-class EngineWidget(anywidget.AnyWidget):
+class EngineWidget(ViewWidget):
     """One view of one engine. Made by LLM.dashboard() and LLM.view(name).
 
     It refers to its engine weakly: ipywidgets keeps every widget for good, and a view left in an old cell must not
     keep a model or a trace in memory. When the engine ends, the view keeps what it has shown and says so.
     """
 
-    _esm = BUNDLE
-
-    view = traitlets.Unicode("dashboard").tag(sync=True)
-    engine_id = traitlets.Unicode().tag(sync=True)
     _feed: Feed | None = None  # a widget that was refused is closed all the same
-    height = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(self, client: EngineClient, view: str, height: int = 0) -> None:
-        check_view(view)
         if client.loop.status().state == "closed":
             raise EngineClosedError("the engine was shut down; make a new LLM()")
-        super().__init__(view=view, engine_id=client.loop.core.trace.info["engine_id"], height=height)
-        if self.comm is not None:
-            mend_comm(self.comm)
+        super().__init__(client.loop.core.trace.info["engine_id"], view, height)
         self._client = weakref.ref(client)
         self._hello = {"type": "hello", "protocol": PROTOCOL_VERSION, "engine": client.loop.core.trace.info}
         self._feed = Feed(self._client, self._send_frame)
-        self.on_msg(lambda _, content, buffers: self.receive(content))
 
     def close(self) -> None:
         """End the stream and the comm."""

@@ -2,31 +2,20 @@
 
 from typing import Any
 
-import anywidget
-import traitlets
-
 from workbench.trace import Trace
 from workbench.trace.wire import dumps
-from workbench.widgets.engine_widget import BUNDLE, PROTOCOL_VERSION, check_view
+from workbench.widgets.view_widget import PROTOCOL_VERSION, ViewWidget
 
 FRAME_STEPS = 2000
 
 
-class TraceWidget(anywidget.AnyWidget):
+class TraceWidget(ViewWidget):
     """Sends a trace to a page once, in frames, whenever the page asks for it."""
 
-    _esm = BUNDLE
-
-    view = traitlets.Unicode("dashboard").tag(sync=True)
-    engine_id = traitlets.Unicode().tag(sync=True)
-    height = traitlets.Int(0, min=0).tag(sync=True)
-
     def __init__(self, trace: Trace, view: str = "dashboard", height: int = 0) -> None:
-        check_view(view)
         # A name of its own: the trace of a live engine, shown beside it, is not that engine.
-        super().__init__(view=view, engine_id=f"trace-{id(trace):x}", height=height)
+        super().__init__(f"trace-{id(trace):x}", view, height)
         self._trace = trace
-        self.on_msg(lambda _, content, buffers: self.receive(content))
 
     def receive(self, content: Any) -> None:
         """Take a message from a page."""
