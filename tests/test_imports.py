@@ -209,7 +209,7 @@ def run_python(code: str) -> str:
 def test_import_workbench_is_cheap() -> None:
     loaded = set(json.loads(run_python("import json, sys, workbench; print(json.dumps(list(sys.modules)))")))
     assert "workbench" in loaded
-    assert not loaded & (HEAVY | {"numpy", "anywidget", "ipywidgets", "IPython", "plotly"})
+    assert not loaded & (HEAVY | {"numpy", "pandas", "anywidget", "ipywidgets", "IPython", "plotly"})
 
 
 def test_the_kernels_folder_is_no_package() -> None:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from workbench.core.records import StepRecord
 from workbench.core.scheduler_output import Action, Reason
-from workbench.sim import SequenceMetrics, measure, percentile
 from workbench.tables import html_table, milliseconds, text_table
 from workbench.trace.life import Life, lives_of
+from workbench.trace.metrics import SequenceMetrics, measure, percentile
 
 SHOWN = 10
 SAME = 0.01  # of the slower run: less is no difference

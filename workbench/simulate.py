@@ -8,14 +8,14 @@ from workbench.compare import Comparison
 from workbench.core.config import SchedulerConfig
 from workbench.core.errors import ConfigError
 from workbench.core.policy import Policy, make_policy
-from workbench.sim import CostModel, SequenceMetrics, Simulator, Workload, features_of, measure
+from workbench.sim import CostModel, Simulator, Workload, features_of
 from workbench.sim.batching import make_batching
 from workbench.sim.memory_account import MemoryAccount, MemorySample
-from workbench.sim.metrics import PERCENTILES, summarize
 from workbench.sim.rerun import Rerun
 from workbench.sim.settings import SETTINGS, changed_config, recorded_config, stated_config
 from workbench.tables import html_table, milliseconds, text_table
 from workbench.trace import Trace
+from workbench.trace.metrics import PERCENTILES, SequenceMetrics, measure, summarize
 
 STEP_TIMES = ("model", "recorded")
 

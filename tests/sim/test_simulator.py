@@ -5,9 +5,10 @@ import pytest
 from workbench.core.config import SchedulerConfig
 from workbench.core.policy import make_policy
 from workbench.core.scheduler_output import Action, Reason
-from workbench.sim import Simulator, Workload, WorkloadRequest, measure, percentile
+from workbench.sim import Simulator, Workload, WorkloadRequest
 from workbench.sim.batching import make_batching
 from workbench.sim.memory_account import next_power_of_two
+from workbench.trace.metrics import measure, percentile
 
 CONFIG = SchedulerConfig(
     num_blocks=64, block_size=4, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=64, vocab_size=100

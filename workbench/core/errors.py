@@ -51,3 +51,7 @@ class EngineClosedError(WorkbenchError):
 
 class ResultTimeoutError(WorkbenchError, TimeoutError):
     """A result was not ready in the time given. The request goes on."""
+
+
+class MissingPackageError(WorkbenchError, ImportError):
+    """An optional library that this needs is not installed; the message names the extra that brings it."""

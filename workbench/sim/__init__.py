@@ -3,7 +3,6 @@
 from workbench.sim.cost_model import CostModel, features_of
 from workbench.sim.fake_runner import FakeRunner, expected_tokens
 from workbench.sim.lengths import LogNormal, Uniform
-from workbench.sim.metrics import SequenceMetrics, measure, percentile
 from workbench.sim.simulator import Simulator
 from workbench.sim.workload import Workload, WorkloadRequest
 
@@ -11,13 +10,10 @@ __all__ = [
     "CostModel",
     "FakeRunner",
     "LogNormal",
-    "SequenceMetrics",
     "Simulator",
     "Uniform",
     "Workload",
     "WorkloadRequest",
     "expected_tokens",
     "features_of",
-    "measure",
-    "percentile",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from workbench.core.errors import WorkbenchError
 from workbench.core.records import Snapshot, StepRecord
 from workbench.trace.files import TraceContent, read_trace, write_trace
+from workbench.trace.frames import TraceFrames, frames_of
 from workbench.trace.html import render_html
 from workbench.trace.perfetto import trace_events
 from workbench.trace.replay import Replay
@@ -165,6 +166,10 @@ class Trace:
         """Write Chrome trace-event JSON, which Perfetto and chrome://tracing open; returns the path."""
         Path(path).write_bytes(dumps(trace_events(self.records())))
         return Path(path)
+
+    def to_pandas(self) -> TraceFrames:
+        """The steps, requests, decisions, tokens, block events and changes as pandas tables (extra: pandas)."""
+        return frames_of(self.records(), self.token_text)
 
     def to_html(self, path: str | Path, view: str = "dashboard") -> Path:
         """Write one page that replays the trace in any browser, with no kernel and no network; returns the path."""
