@@ -20,7 +20,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOK := notebooks/01_first_tokens.ipynb
 BUNDLE := workbench/widgets/static/workbench.js
-FRONT_END := $(shell find extension -type d \( -name node_modules -o -name .yarn \) -prune -o -type f -print)
+FRONT_END := $(shell find extension -type d \( -name node_modules -o -name .yarn -o -name lib \) -prune -o -type f -print) \
+  $(wildcard notebooks/*.ipynb)
 
 # Jupyter takes kernels and settings from the project's environment before those in the home directory.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -101,6 +102,6 @@ screenshot: $(VENV)/.installed-dev $(BUNDLE)
 
 # Everything that can be made again, the environment included.
 clean:
-	rm -rf $(VENV) workbench/widgets/static extension/node_modules build dist
+	rm -rf $(VENV) workbench/widgets/static extension/node_modules extension/lib build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

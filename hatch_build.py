@@ -1,4 +1,5 @@
-"""Builds the front end: extension/ (TypeScript) becomes workbench/widgets/static/workbench.js.
+"""Builds the front end: extension/ (TypeScript) becomes workbench/widgets/static/workbench.js, which cells and saved
+pages load, and extension/lib/labextension, the prebuilt JupyterLab extension.
 
 Runs as hatchling's build hook (`pip install .`), and by hand in a development environment:
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +26,20 @@ ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "extension"
 STATIC = ROOT / "workbench" / "widgets" / "static"
 BUNDLE = STATIC / "workbench.js"
-STAMP = STATIC / "inputs.sha256"  # names the sources that BUNDLE was built from
+LAB_EXTENSION = SOURCE / "lib" / "labextension"
+STAMP = STATIC / "inputs.sha256"  # names the sources that both were built from
 
-# Folders of extension/ that do not go into the bundle.
+# Folders of extension/ that do not go into what is built.
 NOT_INPUTS = {"node_modules", ".yarn", "tests", "dev", "lib"}
 INPUT_SUFFIXES = {".ts", ".tsx", ".js", ".mjs", ".json", ".css", ".html", ".svg", ".lock", ".yml"}
 
 
 def inputs_digest() -> str:
-    """A digest of every file that the bundle depends on: a content hash, because git checkouts renew mtimes."""
+    """A digest of every file that the build depends on: a content hash, because git checkouts renew mtimes."""
     digest = hashlib.sha256()
+    # The extension carries the tutorials.
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for folder, folders, files in os.walk(SOURCE):
         folders[:] = sorted(set(folders) - NOT_INPUTS)
         for name in sorted(files):
@@ -44,8 +51,9 @@ def inputs_digest() -> str:
 
 
 def up_to_date() -> bool:
-    """Whether the bundle on disk was built from the sources on disk."""
-    return BUNDLE.is_file() and STAMP.is_file() and STAMP.read_text().strip() == inputs_digest()
+    """Whether what is built on disk was made from the sources on disk."""
+    built = BUNDLE.is_file() and (LAB_EXTENSION / "package.json").is_file()
+    return built and STAMP.is_file() and STAMP.read_text().strip() == inputs_digest()
 
 
 def node_environment() -> dict[str, str]:
@@ -83,20 +91,29 @@ def install_packages() -> None:
 
 
 def build() -> None:
-    """Build the bundle if its sources changed since it was last built."""
+    """Build what cells load and the JupyterLab extension, if their sources changed since they were last built."""
     if up_to_date():
         return
     digest = inputs_digest()
     install_packages()
     STATIC.mkdir(parents=True, exist_ok=True)
     yarn("run", "build")
-    if not BUNDLE.is_file():
-        raise RuntimeError(f"the front end's build left no {BUNDLE.relative_to(ROOT)}")
+    for made in (BUNDLE, LAB_EXTENSION / "package.json"):
+        if not made.is_file():
+            raise RuntimeError(f"the front end's build left no {made.relative_to(ROOT)}")
     STAMP.write_text(digest + "\n")
 
 
+def refresh_installed_copy() -> None:
+    """Bring the extension that `pip install -e .` copied into this environment up to date with the one built here."""
+    installed = Path(sysconfig.get_path("data"), "share", "jupyter", "labextensions", "inference-workbench")
+    if (installed / "package.json").is_file():
+        shutil.rmtree(installed / "static", ignore_errors=True)
+        shutil.copytree(LAB_EXTENSION, installed, dirs_exist_ok=True)
+
+
 class FrontEndBuildHook(BuildHookInterface[Any]):
-    """Hatchling's hook: the bundle must exist before the wheel, the sdist or the editable install is made."""
+    """Hatchling's hook: what is built must exist before the wheel, the sdist or the editable install is made."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         del version, build_data
@@ -109,3 +126,4 @@ if __name__ == "__main__":
         yarn(*sys.argv[1:])
     else:
         build()
+        refresh_installed_copy()
