@@ -8,6 +8,7 @@ a dataclass travels as an object under its own field names.
 """
 
 import dataclasses
+import json
 import sys
 import types
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from workbench.core import records, scheduler_output
+from workbench.core import reasons, records, scheduler_output
 
 TARGET = Path(__file__).parent / "src" / "generated.ts"
 ENUMS: Sequence[type[StrEnum]] = (scheduler_output.Action, scheduler_output.Reason, records.BlockEventKind)
@@ -50,6 +51,7 @@ def render() -> str:
         f"export const SCHEMA_VERSION = {records.SCHEMA_VERSION};\n",
     ]
     parts += [_enum(cls) for cls in ENUMS]
+    parts += [_texts()]
     parts += [_tuple(cls) for cls in TUPLES]
     parts += [_object(cls) for cls in OBJECTS]
     return "\n".join(parts)
@@ -58,6 +60,11 @@ def render() -> str:
 def _enum(cls: type[StrEnum]) -> str:
     values = "".join(f'\n  | "{member.value}"' for member in cls)
     return f"export type {cls.__name__} ={values};\n"
+
+
+def _texts() -> str:
+    rows = "".join(f"  {reason.value}: {json.dumps(text)},\n" for reason, text in reasons.WAITING_FOR.items())
+    return f"export const WAITING_FOR: Partial<Record<Reason, string>> = {{\n{rows}}};\n"
 
 
 def _tuple(cls: Any) -> str:

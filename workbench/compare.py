@@ -4,26 +4,15 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from workbench.core.reasons import WAITING_FOR
 from workbench.core.records import StepRecord
-from workbench.core.scheduler_output import Action, Reason
+from workbench.core.scheduler_output import Action
 from workbench.tables import html_table, milliseconds, text_table
 from workbench.trace.life import Life, lives_of
 from workbench.trace.metrics import SequenceMetrics, measure, percentile
 
 SHOWN = 10
 SAME = 0.01  # of the slower run: less is no difference
-
-_WAITING = {
-    Reason.TOKEN_BUDGET: "waiting for the token budget",
-    Reason.NO_CHUNKING: "waiting for a step with room for its prompt",
-    Reason.MAX_NUM_SEQS: "waiting for a place in the batch",
-    Reason.NO_BLOCKS: "waiting for KV blocks",
-    Reason.BEHIND: "waiting for its turn",
-    Reason.SIBLING: "waiting for the prompt that it shares",
-    Reason.AFTER_PREEMPTION: "waiting after a preemption",
-    Reason.POLICY: "waiting for the policy",
-    Reason.PAUSED: "waiting while paused",
-}
 
 
 class Change(NamedTuple):
@@ -111,7 +100,7 @@ def seconds_by_cause(life: Life) -> dict[str, float]:
         if action == Action.PREEMPT:
             cause = "losing its blocks"
         elif action == Action.WAIT:
-            cause = _WAITING[moment.root.reason]
+            cause = f"waiting {WAITING_FOR[moment.root.reason]}"
         elif action == Action.DECODE:
             cause = "decoding"
         else:

@@ -78,27 +78,6 @@ class Kernel {
     this.emit({ type: "frame", seq: ++this.seq, keyframe }, [new DataView(bytes.buffer)]);
   }
 
-  /** The shape of the kernel's answer, with less in it. */
-  why(id) {
-    const about = (row) => row[0] === id;
-    const causes = [];
-    for (const { step, arrivals, decisions, finished } of this.trace.payload.records.slice(0, this.next)) {
-      if (arrivals.some(about)) causes.push([`Arrived with ${arrivals.find(about)[2].length} prompt tokens.`, step]);
-      const decision = decisions.find(about);
-      if (decision?.[1] === "preempt") {
-        causes.push([
-          `Preempted: ${decision[8]} needed ${decision[6]} blocks and ${decision[7]} were free. Its computed tokens ` +
-            `were lost and had to be computed again after it came back.`,
-          step,
-        ]);
-      }
-      if (decision?.[2] === "admitted") causes.push([`Admitted, and computed ${decision[3]} prompt tokens.`, step]);
-      if (finished.some(about)) causes.push(["Finished.", step]);
-    }
-    if (!causes.at(-1)?.[0].startsWith("Finished")) causes.push(["It has not finished.", null]);
-    return { request_id: id, causes, waterfall: [] };
-  }
-
   emit(content, buffers = []) {
     for (const listener of this.listeners) listener(content, buffers);
   }
@@ -128,7 +107,7 @@ class Kernel {
         this.paused = true;
         this.next = Math.min(this.trace.payload.records.length, this.next + args.n);
       }
-      this.emit({ type: "reply", id, ok: true, result: name === "why" ? this.why(args.request_id) : null });
+      this.emit({ type: "reply", id, ok: true, result: name === "why" ? this.trace.why[args.request_id] : null });
       this.frame(false);
     }
   }

@@ -2,8 +2,8 @@
 
     python extension/dev/make_trace.py OUT.json [--blocks N] [--requests N] [--steps N]
 
-The file holds {engine, payload, snapshots}: the first two as the protocol has them, snapshots as [step, Snapshot] of
-some steps, so that a test can compare its own rebuilt states.
+The file holds {engine, payload, snapshots, why}: the first two as the protocol has them, snapshots as [step, Snapshot]
+of some steps, so that a test can compare its own rebuilt states, why as request id -> what the command answers.
 """
 
 import argparse
@@ -21,6 +21,8 @@ from workbench.core.records import Snapshot, StepRecord, StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
+from workbench.trace.life import lives_of
+from workbench.trace.why import explain_life
 
 WORDS = (
     "the a and to was little she he it in of one day said with her his you they very big saw happy for on that up not "
@@ -121,6 +123,7 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
             "status": status(config, scheduler, clock, records[-1].step),
         },
         "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
+        "why": {name: explain_life(life).to_json() for name, life in lives_of(records).items()},
     }
 
 

@@ -31,6 +31,18 @@ export type BlockEventKind =
   | "evict"
   | "copy";
 
+export const WAITING_FOR: Partial<Record<Reason, string>> = {
+  token_budget: "for the token budget",
+  no_chunking: "for a step with room for the whole prompt",
+  max_num_seqs: "for a place in the batch (max_num_seqs)",
+  no_blocks: "for KV blocks",
+  behind: "for its turn in the queue",
+  sibling: "for the prompt that it shares",
+  after_preemption: "because a step that preempts admits nobody",
+  policy: "because the policy gave it no tokens",
+  paused: "while the engine was paused",
+};
+
 export interface Decision {
   request_id: string;
   action: Action;

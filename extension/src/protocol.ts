@@ -1,6 +1,7 @@
 // The messages between the engine's process and a page. PROTOCOL.md tells the rules; this file holds the shapes.
 
 import type { SnapshotWire, StepRecordWire } from "./generated.ts";
+import type { SegmentRow } from "./waterfall.ts";
 
 export const PROTOCOL_VERSION = 1;
 
@@ -102,7 +103,7 @@ export interface WhyResult {
   /** In order of time. */
   causes: Cause[];
   /** From arrival to the first token. */
-  waterfall: [kind: string, label: string, firstStep: number, numSteps: number, seconds: number][];
+  waterfall: SegmentRow[];
 }
 
 export interface CommandError {
@@ -117,7 +118,8 @@ export type ToEngine =
   | { type: "command"; id: string; name: CommandName; args: CommandArgs[CommandName] };
 
 export type FromEngine =
-  | { type: "hello"; protocol: number; engine: EngineInfo }
+  /** `saved`: a trace without an engine, which only answers "why". */
+  | { type: "hello"; protocol: number; engine: EngineInfo; saved?: boolean }
   | { type: "frame"; seq: number; keyframe: boolean }
   | { type: "reply"; id: string; ok: boolean; result?: unknown; error?: CommandError };
 

@@ -1,11 +1,13 @@
 // A saved trace as a source: one key frame with everything, and no engine behind it.
 
-import type { EngineInfo, FramePayload } from "./protocol.ts";
+import type { CommandArgs, CommandName, EngineInfo, FramePayload, WhyResult } from "./protocol.ts";
 import type { Source, SourceHandlers } from "./source.ts";
 
 export interface SavedTrace {
   engine: EngineInfo;
   payload: FramePayload;
+  /** Request id -> the answer to "why". Pages made before it was kept lack it. */
+  why?: Record<string, WhyResult>;
 }
 
 export class ReplaySource implements Source {
@@ -25,7 +27,7 @@ export class ReplaySource implements Source {
   }
 
   subscribe(): void {
-    this.handlers?.hello(this.trace.engine, 1);
+    this.handlers?.hello(this.trace.engine, 1, true);
     this.handlers?.frame(this.trace.payload, true);
   }
 
@@ -33,7 +35,12 @@ export class ReplaySource implements Source {
     // Everything was delivered at once.
   }
 
-  command(id: string): void {
+  command<N extends CommandName>(id: string, name: N, args: CommandArgs[N]): void {
+    const answer = name === "why" ? this.trace.why?.[(args as CommandArgs["why"]).request_id] : undefined;
+    if (answer !== undefined) {
+      this.handlers?.reply({ type: "reply", id, ok: true, result: answer });
+      return;
+    }
     const error = { kind: "SavedTrace", message: "This is a saved trace: there is no engine to command." };
     this.handlers?.reply({ type: "reply", id, ok: false, error });
   }

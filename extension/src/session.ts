@@ -75,6 +75,7 @@ export class Session {
   private readonly pending = new Map<string, Pending>();
   private readonly idPrefix = Math.random().toString(36).slice(2, 8);
   private nextId = 1;
+  private saved = false;
   private heardAt = 0;
   private askedAt = 0;
   private watch: ReturnType<typeof setInterval> | undefined;
@@ -83,8 +84,9 @@ export class Session {
     this.engineId = engineId;
   }
 
+  /** False for a saved trace: there is no engine to pause or to send prompts to. */
   get interactive(): boolean {
-    return this.sources[0]?.interactive ?? false;
+    return !this.saved && (this.sources[0]?.interactive ?? false);
   }
 
   /** True if there is somebody to answer a command. */
@@ -199,9 +201,10 @@ export class Session {
   private handlers(source: Source): SourceHandlers {
     const carries = (): boolean => this.sources[0] === source;
     return {
-      hello: (engine, protocol) => {
+      hello: (engine, protocol, saved = false) => {
         if (!carries()) return;
         this.store.info = engine;
+        this.saved = saved;
         this.heardAt = performance.now();
         this.connection = "live";
         this.problem =

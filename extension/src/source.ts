@@ -3,7 +3,7 @@
 import type { CommandArgs, CommandName, EngineInfo, FramePayload, FromEngine } from "./protocol.ts";
 
 export interface SourceHandlers {
-  hello(engine: EngineInfo, protocol: number): void;
+  hello(engine: EngineInfo, protocol: number, saved?: boolean): void;
   /** The source acknowledges the frame when this returns. */
   frame(payload: FramePayload, keyframe: boolean): void;
   reply(reply: Extract<FromEngine, { type: "reply" }>): void;
@@ -12,7 +12,7 @@ export interface SourceHandlers {
 }
 
 export interface Source {
-  /** False for a saved trace: there is no engine to pause or to send prompts to. */
+  /** False where nobody is behind it who could fall silent: a page with a trace and no kernel. */
   readonly interactive: boolean;
   /** Begin to deliver replies and news of loss; frames come after subscribe(). Returns what ends it. */
   listen(handlers: SourceHandlers): () => void;

@@ -29,7 +29,7 @@ export class WidgetSource implements Source {
     this.handlers = handlers;
     const onMessage = (content: unknown, buffers?: (ArrayBuffer | ArrayBufferView)[]): void => {
       if (!isFromEngine(content)) return;
-      if (content.type === "hello") handlers.hello(content.engine, content.protocol);
+      if (content.type === "hello") handlers.hello(content.engine, content.protocol, content.saved);
       else if (content.type === "reply") handlers.reply(content);
       else {
         try {

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 
 import type { DecisionRow, SnapshotWire, StepRecordWire } from "../src/generated.ts";
-import type { CommandArgs, CommandName, EngineInfo, FramePayload, Status } from "../src/protocol.ts";
+import type { CommandArgs, CommandName, EngineInfo, FramePayload, Status, WhyResult } from "../src/protocol.ts";
 import type { Source, SourceHandlers } from "../src/source.ts";
 
 export function status(changes: Partial<Status> = {}): Status {
@@ -128,6 +128,7 @@ export interface RecordedTrace {
   engine: EngineInfo;
   payload: FramePayload;
   snapshots: [step: number, snapshot: SnapshotWire][];
+  why: Record<string, WhyResult>;
 }
 
 /** A run of the real scheduler, made by dev/make_trace.py: the one kept here, or the file that the variable names. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import type { Cause } from "../src/protocol.ts";
+import { ReplaySource } from "../src/replay_source.ts";
 import { Session } from "../src/session.ts";
 import { WhyQuestion } from "../src/views/why_question.ts";
 import { FakeSource, payload, recordedTrace, record, shortRun, snapshot } from "./support.ts";
@@ -76,10 +77,20 @@ test("an answer that comes late or not at all changes nothing", async () => {
   mock.timers.reset();
 });
 
-test("nobody is asked without an engine", () => {
+test("nobody is asked without a connection", () => {
   const { source, question, asked } = open();
-  source.handlers!.frame(payload([], undefined, { state: "closed" }), false);
+  source.handlers!.lost();
   question.follow("r2");
   assert.deepEqual(asked(), []);
   mock.timers.reset();
+});
+
+test("a page without a kernel answers from what was saved with it, and takes no commands", async () => {
+  const trace = recordedTrace();
+  const session = new Session("e1");
+  session.attach(new ReplaySource(trace));
+  assert.equal(session.interactive, false);
+  const id = Object.keys(trace.why)[0]!;
+  assert.deepEqual(await session.command("why", { request_id: id }), trace.why[id]);
+  await assert.rejects(session.command("pause", {}), /no engine to command/);
 });

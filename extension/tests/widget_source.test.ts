@@ -105,6 +105,6 @@ test("a saved trace delivers everything at once and refuses commands by name", (
   const source = new ReplaySource({ engine, payload: saved });
   source.listen(handlers(log));
   source.subscribe();
-  source.command("c1");
+  source.command("c1", "pause", {});
   assert.deepEqual(log, ["hello demo", `frame ${saved.records.length} true`, "reply c1"]);
 });

@@ -184,7 +184,7 @@ def test_views_of_one_engine_share_selection_and_stream(harness: Open) -> None:
     row = page.locator("[data-testid^=request-]").first
     row.click()
     expect(row).to_have_attribute("aria-selected", "true")
-    expect(page.get_by_test_id("why")).to_contain_text("Admitted, and computed")
+    expect(page.get_by_test_id("why")).to_contain_text("Prefilled ")
     expect(page.locator(".iw-panel-playground .iw-selected")).to_have_count(1)
     # The view that carries the stream is closed: another one goes on with it, and nothing that was seen is lost.
     page.evaluate("harness.cleanups[0]()")
@@ -201,7 +201,7 @@ def test_an_opened_request_says_why_and_its_steps_move_the_cursor(harness: Open)
     page = harness("view=controls,requests&until=400&paused", (480, 900))
     page.locator("[data-testid^=request-][data-state=preempted]").first.click()
     why = page.get_by_test_id("why")
-    expect(why.locator("li").nth(2)).to_contain_text("Preempted: ")
+    expect(why.get_by_text("Preempted: ").first).to_be_attached()
     asked = "harness.kernel.commands.filter(([name]) => name === 'why').length"
     page.wait_for_timeout(1500)  # frames without records come meanwhile
     assert page.evaluate(asked) == 1
@@ -217,6 +217,73 @@ def test_an_opened_request_says_why_and_its_steps_move_the_cursor(harness: Open)
     expect(page.get_by_test_id("position")).to_have_text(admitted.inner_text())
     expect(admitted).to_be_focused()
     expect(page.get_by_test_id("cancel")).to_be_hidden()
+
+
+def test_the_waterfall_shows_python_s_numbers_and_leads_to_its_steps(harness: Open) -> None:
+    page = harness("view=controls,requests&height=600&until=800&paused", (1200, 900))
+    found = page.evaluate(
+        f"""() => [...{SESSION}.store.requests.values()].filter(r => r.tokens.length > 0)
+          .sort((a, b) => b.tokens[0].time - b.arrivalTime - (a.tokens[0].time - a.arrivalTime))[0].id"""
+    )
+    page.evaluate(f"{SESSION}.select({{ request: {found!r} }})")
+    picture = page.get_by_test_id("waterfall")
+    expect(picture).to_be_visible()
+    segments = page.evaluate(f"harness.kernel.trace.why[{found!r}].waterfall")
+    expected: dict[str, float] = {}
+    for kind, label, _, _, seconds, _, other in segments:
+        name = f"waits {label}" if kind == "queue" else label
+        name = f"{other} in the same steps" if kind == "neighbour" and other else name
+        name = "others in the same steps" if kind == "neighbour" and not other else name
+        expected[name] = expected.get(name, 0.0) + seconds
+    total = sum(expected.values())
+    shown = picture.locator(".iw-waterfall-row").evaluate_all(
+        "rows => rows.map(r => [...r.children].map(c => c.innerText))"
+    )
+    assert len(shown) >= 4
+    assert {row[0]: row[2].split("·")[1].strip() for row in shown} == {
+        name: percent(seconds / total) for name, seconds in expected.items()
+    }
+    assert [int(b) for b in bars_of(picture)[:1]] == [segments[0][2]]
+    bar = picture.get_by_role("button").nth(1)
+    bar.hover()
+    expect(page.locator(".iw-panel-requests").get_by_test_id("hover-card")).to_contain_text(
+        "of the time to first token"
+    )
+    bar.click()
+    expect(page.get_by_test_id("position")).to_have_text(f"step {bars_of(picture)[1]}")
+    expect(bar).to_have_attribute("aria-pressed", "true")
+
+
+def bars_of(picture: Locator) -> list[str]:
+    """The step that each bar leads to."""
+    return list(picture.get_by_role("button").evaluate_all("bars => bars.map(b => b.dataset.step)"))
+
+
+def percent(share: float) -> str:
+    """As format.ts writes it."""
+    return f"{share * 100:.1f}\u00a0%" if 0 < share < 0.1 else f"{share * 100:.0f}\u00a0%"
+
+
+def test_a_token_and_a_block_lead_to_their_why(harness: Open) -> None:
+    page = harness("until=480&paused", (1400, 1900))
+    token = page.locator(".iw-tokens span").first
+    token.click()
+    expect(page.get_by_test_id("token-why")).to_contain_text("Token 1, the first, came")
+    expect(page.get_by_test_id("waterfall")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.evaluate(f"{SESSION}.select({{}})")
+    expect(page.get_by_test_id("waterfall")).to_have_count(0)
+    box = page.get_by_test_id("block-map").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 30, box["y"] + 30)
+    expect(page.get_by_test_id("why")).to_be_visible()
+    free = page.evaluate(f"{SESSION}.stateAt('live').free_blocks")
+    used = page.evaluate(f"{SESSION}.store.steps.flatMap(s => s.record.block_events).map(e => e.block)")
+    page.evaluate(f"{SESSION}.select({{ block: {next(b for b in free if b in used)} }})")
+    told = page.get_by_test_id("block-why")
+    expect(told).to_contain_text("gave it back")
+    told.get_by_role("button", name="why").click()
+    expect(page.get_by_test_id("why")).to_be_visible()
 
 
 def test_a_live_request_can_be_moved_and_cancelled(harness: Open) -> None:
@@ -287,7 +354,8 @@ def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
           const trace = await (await fetch('/trace.json')).json();
           const el = document.createElement('div');
           document.body.prepend(el);
-          renderTrace(el, { engine: { ...trace.engine, engine_id: 'saved' }, payload: trace.payload });
+          const engine = { ...trace.engine, engine_id: 'saved' };
+          renderTrace(el, { engine, payload: trace.payload, why: trace.why });
         }"""
     )
     root = page.get_by_test_id("workbench-dashboard")
@@ -295,8 +363,8 @@ def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     expect(root.get_by_test_id("run")).to_be_disabled()
     expect(root.get_by_test_id("break-on")).to_be_hidden()
     root.locator("[data-testid^=request-]").first.click()
-    expect(root.get_by_test_id("story")).to_contain_text("Prefill took")
-    expect(root.get_by_test_id("why")).to_be_hidden()
+    expect(root.get_by_test_id("why")).to_contain_text("Arrived with")
+    expect(root.get_by_test_id("waterfall")).to_contain_text("after arrival")
     expect(root.get_by_test_id("cancel")).to_be_hidden()
     root.get_by_test_id("step-back").click()
     expect(root.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")

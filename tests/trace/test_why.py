@@ -58,7 +58,13 @@ def test_a_request_that_waits_for_blocks_and_for_its_turn():
         f"{admitted} for KV blocks (behind b; needed 4, at best 3 free; held mostly by a)" in t
         for t in text_of(run.trace, "c")
     )
-    assert [(s.kind, s.num_steps) for s in b.waterfall] == [("queue", admitted), ("prefill", 1)]
+    assert [(s.kind, s.num_steps, s.tokens, s.other) for s in b.waterfall] == [
+        ("queue", admitted, 0, "a"),
+        ("prefill", 1, 16, ""),
+        ("neighbour", 1, 2, "c"),
+    ]
+    # The step that computed both is split by tokens.
+    assert [s.seconds for s in b.waterfall[1:]] == pytest.approx([STEP_SECONDS * 16 / 18, STEP_SECONDS * 2 / 18])
     assert sum(s.seconds for s in c.waterfall) == pytest.approx((admitted + 1) * STEP_SECONDS)
 
 
@@ -114,5 +120,11 @@ def test_what_the_trace_does_not_hold():
     later = why(run.trace.records(since=1), "a")
     assert later.causes[0].text == "Its arrival is no longer in the trace."
     assert later.waterfall == ()
+    # Without a first token there is the time so far.
+    short = Run(num_blocks=4)
+    short.add("a", 7, 9)
+    short.add("b", 12, 2)
+    short.step(3)
+    assert [(s.kind, s.num_steps) for s in short.trace.why("b").waterfall] == [("queue", 3)]
     assert "Why a?" in repr(later)
     assert "<table>" in later._repr_html_()

@@ -44,3 +44,17 @@ _WAITS: dict[Reason, Callable[[Decision], str]] = {
     Reason.POLICY: lambda d: f"waits: the policy gave it none of the {d.have} tokens left",
     Reason.PAUSED: lambda d: "the engine is paused",
 }
+
+
+# What a request waits for, to follow "waited 9 steps" or "waiting".
+WAITING_FOR: dict[Reason, str] = {
+    Reason.TOKEN_BUDGET: "for the token budget",
+    Reason.NO_CHUNKING: "for a step with room for the whole prompt",
+    Reason.MAX_NUM_SEQS: "for a place in the batch (max_num_seqs)",
+    Reason.NO_BLOCKS: "for KV blocks",
+    Reason.BEHIND: "for its turn in the queue",
+    Reason.SIBLING: "for the prompt that it shares",
+    Reason.AFTER_PREEMPTION: "because a step that preempts admits nobody",
+    Reason.POLICY: "because the policy gave it no tokens",
+    Reason.PAUSED: "while the engine was paused",
+}

@@ -35,12 +35,13 @@ views.renderTrace(document.getElementById("workbench"), trace, "{view}");
 """
 
 
-def render_html(engine: dict[str, Any], payload: dict[str, Any], view: str, title: str) -> str:
-    """The page. engine and payload are what a view's stream begins with (extension/PROTOCOL.md)."""
+def render_html(engine: dict[str, Any], payload: dict[str, Any], why: dict[str, Any], view: str, title: str) -> str:
+    """The page. engine and payload are what a view's stream begins with, why what the command of that name answers
+    for each request (extension/PROTOCOL.md)."""
     bundle = files("workbench").joinpath("widgets", "static", "workbench.js")
     if not bundle.is_file():
         raise WorkbenchError("the views have not been built here, so the page would have no code; run `make lab` once")
-    trace = dumps({"engine": engine, "payload": payload})
+    trace = dumps({"engine": engine, "payload": payload, "why": why})
     safe = title.replace("&", "&amp;").replace("<", "&lt;")
     return _PAGE.format(title=safe, trace=_packed(trace), code=_packed(bundle.read_bytes()), view=view)
 

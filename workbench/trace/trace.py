@@ -11,10 +11,11 @@ from workbench.core.records import Snapshot, StepRecord
 from workbench.trace.files import TraceContent, read_trace, write_trace
 from workbench.trace.frames import TraceFrames, frames_of
 from workbench.trace.html import render_html
+from workbench.trace.life import lives_of
 from workbench.trace.perfetto import trace_events
 from workbench.trace.replay import Replay
 from workbench.trace.tokens import tokens_in
-from workbench.trace.why import Why, why
+from workbench.trace.why import Why, explain_life, why
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
 KEYFRAME_STEPS = 256
@@ -174,7 +175,8 @@ class Trace:
     def to_html(self, path: str | Path, view: str = "dashboard") -> Path:
         """Write one page that replays the trace in any browser, with no kernel and no network; returns the path."""
         title = f"{self.info.get('model', 'engine')}: steps {self.first_step} to {self.last_step}"
-        page = render_html(self.info, self.payload(), view, title)
+        answers = {name: explain_life(life).to_json() for name, life in lives_of(self.records()).items()}
+        page = render_html(self.info, self.payload(), answers, view, title)
         Path(path).write_text(page, encoding="utf-8")
         return Path(path)
 

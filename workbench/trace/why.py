@@ -3,12 +3,13 @@
 import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
+from workbench.core.reasons import WAITING_FOR
 from workbench.core.records import StepRecord
 from workbench.core.scheduler_output import Action, Reason
 from workbench.trace.life import Life, Moment, life_of
+from workbench.trace.waterfall import Segment, waterfall
 
 SLOW_FACTOR = 2.0  # a decode step that took so many times the median is told
 
@@ -20,18 +21,9 @@ class Cause(NamedTuple):
     step: int | None
 
 
-class Segment(NamedTuple):
-    """A piece of the time to the first token. kind: "queue", "prefill" or "preempted"; seconds and steps it took."""
-
-    kind: str
-    label: str
-    first_step: int
-    num_steps: int
-    seconds: float
-
-
 class Why:
-    """The explanation of one request. `causes` in order of time, `waterfall` from arrival to the first token."""
+    """The explanation of one request. `causes` in order of time, `waterfall` from arrival to the first token (or, as
+    long as there is none, to the newest step)."""
 
     def __init__(self, request_id: str, causes: Sequence[Cause], waterfall: Sequence[Segment]) -> None:
         self.request_id = request_id
@@ -50,7 +42,7 @@ class Why:
         return f"<b>Why {html.escape(self.request_id)}?</b><table>{rows}</table>"
 
     def to_json(self) -> dict[str, Any]:
-        """For views: {"request_id", "causes": [[text, step]], "waterfall": [[kind, label, step, steps, seconds]]}."""
+        """For views: {"request_id", "causes": [[text, step]], "waterfall": [Segment fields]}."""
         return {"request_id": self.request_id, "causes": self.causes, "waterfall": self.waterfall}
 
 
@@ -72,44 +64,6 @@ def explain_life(life: Life) -> Why:
     causes.append(_end(life))
     order = sorted(range(len(causes)), key=lambda i: (causes[i].step if causes[i].step is not None else -1, i))
     return Why(life.request_id, [causes[i] for i in order], waterfall(life))
-
-
-def waterfall(life: Life) -> list[Segment]:
-    """Where the time to the first token went; the segments add up to it."""
-    first = life.first_token
-    if first is None or life.arrival is None:
-        return []
-    segments: list[Segment] = []
-    at = life.arrival.time
-    moments = [m for m in life.moments if m.step <= first.step]
-    for (kind, label), group in groupby(moments, key=_kind):
-        steps = list(group)
-        end = steps[-1].end
-        segments.append(Segment(kind, label, steps[0].step, len(steps), max(0.0, end - at)))
-        at = max(at, end)
-    return segments
-
-
-def _kind(moment: Moment) -> tuple[str, str]:
-    action = moment.decision.action
-    if action == Action.PREEMPT:
-        return "preempted", f"preempted for {moment.decision.other}"
-    if action == Action.WAIT:
-        return "queue", _WAITING[moment.root.reason]
-    return "prefill", "prefill"
-
-
-_WAITING = {
-    Reason.TOKEN_BUDGET: "for the token budget",
-    Reason.NO_CHUNKING: "for a step with room for the whole prompt",
-    Reason.MAX_NUM_SEQS: "for a place in the batch (max_num_seqs)",
-    Reason.NO_BLOCKS: "for KV blocks",
-    Reason.BEHIND: "for its turn in the queue",
-    Reason.SIBLING: "for the prompt that it shares",
-    Reason.AFTER_PREEMPTION: "because a step that preempts admits nobody",
-    Reason.POLICY: "because the policy gave it no tokens",
-    Reason.PAUSED: "while the engine was paused",
-}
 
 
 def _stints(moments: Sequence[Moment]) -> list[list[Moment]]:
@@ -178,9 +132,10 @@ def _first_token(life: Life) -> list[Cause]:
     first = life.first_token
     if first is None or life.arrival is None:
         return []
+    names = {"queue": "waiting", "neighbour": "shared with others in the same steps"}
     seconds: dict[str, float] = {}
     for segment in waterfall(life):
-        name = "waiting" if segment.kind == "queue" else segment.kind
+        name = names.get(segment.kind, segment.kind)
         seconds[name] = seconds.get(name, 0.0) + segment.seconds
     detail = ", ".join(f"{_ms(value)} {name}" for name, value in seconds.items())
     return [Cause(f"First token {_ms(first.end - life.arrival.time)} after arrival: {detail}.", first.step)]
@@ -246,7 +201,7 @@ def _reasons(moments: Sequence[Moment]) -> str:
             detail.append(_names(others))
         if reason == Reason.MAX_NUM_SEQS:
             detail.append(f"max_num_seqs={group[0].root.have}")
-        told.append(f"{len(group)} {_WAITING[reason]}" + (f" ({'; '.join(detail)})" if detail else ""))
+        told.append(f"{len(group)} {WAITING_FOR[reason]}" + (f" ({'; '.join(detail)})" if detail else ""))
     return ", ".join(told)
 
 

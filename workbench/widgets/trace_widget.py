@@ -23,11 +23,16 @@ class TraceWidget(ViewWidget):
         if kind == "subscribe":
             self._send_all()
         elif kind == "command":
-            error = {"kind": "SavedTrace", "message": "this is a saved trace: there is no engine to command"}
-            self.send({"type": "reply", "id": content.get("id"), "ok": False, "error": error})
+            self.send({"type": "reply", "id": content.get("id"), **self._answer(content)})
+
+    def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
+        if command.get("name") == "why":
+            return {"ok": True, "result": self._trace.why(str(command["args"]["request_id"])).to_json()}
+        error = {"kind": "SavedTrace", "message": "this is a saved trace: there is no engine to command"}
+        return {"ok": False, "error": error}
 
     def _send_all(self) -> None:
-        self.send({"type": "hello", "protocol": PROTOCOL_VERSION, "engine": self._trace.info})
+        self.send({"type": "hello", "protocol": PROTOCOL_VERSION, "engine": self._trace.info, "saved": True})
         payload = self._trace.payload()
         records = payload["records"]
         for seq, start in enumerate(range(0, max(1, len(records)), FRAME_STEPS), start=1):

@@ -2,13 +2,22 @@
 
 import { int, seconds } from "../format.ts";
 import type { Cause, CommandArgs } from "../protocol.ts";
+import { type Reason, WAITING_FOR } from "../generated.ts";
 import { reasonLabel } from "../reasons.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import type { ViewContext } from "../ui/stage.ts";
 import type { RequestInfo } from "../trace_types.ts";
 import type { RequestRow } from "./request_rows.ts";
+import type { HoverCard } from "../ui/hover_card.ts";
+import { waterfall, type WaterfallSegment } from "../waterfall.ts";
 import { type StoryPart, tellStory } from "./request_story.ts";
+import { tokenWhy } from "./token_why.ts";
+import { Waterfall } from "./waterfall.ts";
 import { WhyQuestion } from "./why_question.ts";
+
+const REASONS_BY_LABEL = new Map(
+  Object.entries(WAITING_FOR).map(([reason, label]) => [`waits ${label}`, reason as Reason]),
+);
 
 export class RequestDetail {
   readonly element: HTMLTableRowElement;
@@ -16,6 +25,8 @@ export class RequestDetail {
   private readonly question: WhyQuestion;
   private readonly bar = h("div", { class: "iw-story-bar", role: "img" });
   private readonly words = h("p");
+  private readonly picture: Waterfall;
+  private readonly token = h("ol", { class: "iw-causes", "data-testid": "token-why" });
   private readonly why = h("ol", { class: "iw-causes", "data-testid": "why" });
   private readonly front: HTMLButtonElement;
   private readonly cancel: HTMLButtonElement;
@@ -23,14 +34,24 @@ export class RequestDetail {
   private readonly actions: HTMLElement;
   private shown: RequestInfo | null = null;
   private causes: readonly Cause[] | null = null;
+  private segments: readonly WaterfallSegment[] = [];
+  private segmentsOf = "";
+  private tokenShown = "";
 
-  constructor(context: ViewContext, columns: number) {
+  constructor(context: ViewContext, columns: number, card: HoverCard) {
     this.context = context;
+    this.picture = new Waterfall({
+      card,
+      visit: (step) => context.session.setCursor(step),
+      colour: (row) => this.colourOf(row.kind, row.label, row.other),
+    });
     this.question = new WhyQuestion(context.session, context.invalidate);
     this.front = this.button("Move to front", "Ahead of all others of its priority", "move-to-front");
     this.cancel = this.button("Cancel", "End this request, with all its sequences", "cancel");
     this.actions = h("div", { class: "iw-actions" }, this.front, this.cancel, this.failure);
-    const told = h("div", { class: "iw-told" }, this.bar, this.words, this.why, this.actions);
+    const sentences = h("div", { class: "iw-sentences" }, this.words, this.token, this.why);
+    const beside = h("div", { class: "iw-beside" }, this.picture.element, sentences);
+    const told = h("div", { class: "iw-told" }, this.bar, beside, this.actions);
     this.element = h("tr", { class: "iw-story", "data-testid": "story" }, h("td", { colspan: columns }, told));
   }
 
@@ -44,6 +65,8 @@ export class RequestDetail {
     const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
     const { parts, sentences } = tellStory(row.info, limit, store.timeAt(cursor));
     this.drawBar(row.info, parts, sentences.join(" "));
+    this.drawPicture(row.info);
+    this.drawToken(row.info);
     this.drawCauses(limit);
     this.words.hidden = this.causes !== null || sentences.length === 0;
     setText(this.words, sentences.join(" "));
@@ -53,11 +76,49 @@ export class RequestDetail {
 
   /** Whose story is told and with what: where it changes, the element has another height. */
   get content(): string {
-    return `${this.shown?.id ?? ""} ${this.causes?.length ?? 0}`;
+    return `${this.shown?.id ?? ""} ${this.causes?.length ?? 0} ${this.tokenShown}`;
   }
 
   destroy(): void {
     this.question.stop();
+  }
+
+  private drawPicture(info: RequestInfo): void {
+    const { store, cursor } = this.context.session;
+    const first = info.tokens[0];
+    const complete = first !== undefined && first.step >= 0;
+    // With its first token the picture is final; until then it grows with every step.
+    const state = `${info.id} ${complete ? "complete" : (info.ending?.step ?? store.lastStep)} ${store.firstStep}`;
+    if (state !== this.segmentsOf) {
+      this.segmentsOf = state;
+      this.segments = waterfall(info, store.steps, Math.max(0, store.indexOf(info.arrivalStep)));
+    }
+    this.picture.element.hidden = this.segments.length === 0;
+    this.picture.draw({ segments: this.segments, complete }, cursor);
+  }
+
+  private colourOf(kind: WaterfallSegment["kind"], label: string, other: string): string {
+    const theme = this.context.theme();
+    const { store } = this.context.session;
+    if (kind === "queue") {
+      const reason = REASONS_BY_LABEL.get(label);
+      return reason === undefined ? theme.fg3 : theme.reason(reason);
+    }
+    if (kind === "preempted") return theme.danger;
+    const request = kind === "prefill" ? this.shown : (store.requests.get(other) ?? null);
+    return request === null ? theme.fg3 : theme.request(request.colour);
+  }
+
+  private drawToken(info: RequestInfo): void {
+    const { session } = this.context;
+    const { selection } = session;
+    const index = selection.request === info.id ? selection.token : null;
+    const told = index === null ? null : tokenWhy(session.store, info, index);
+    this.token.hidden = told === null;
+    const text = told === null ? "" : `${told.step} ${told.text}`;
+    if (text === this.tokenShown) return;
+    this.tokenShown = text;
+    this.token.replaceChildren(...(told === null ? [] : [this.cause([told.text, told.step])]));
   }
 
   private drawBar(info: RequestInfo, parts: readonly StoryPart[], label: string): void {

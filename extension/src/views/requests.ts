@@ -3,7 +3,9 @@
 import { count, int, millis, seconds } from "../format.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
+import { HoverCard } from "../ui/hover_card.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
+import { blockWhy } from "./block_why.ts";
 import { RequestDetail } from "./request_detail.ts";
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
@@ -65,6 +67,8 @@ class RequestsView implements View {
   private readonly scroller: HTMLElement;
   private readonly rows = new Map<string, HTMLTableRowElement>();
   private readonly detail: RequestDetail;
+  private readonly block = h("div", { class: "iw-block-why", role: "status", "data-testid": "block-why" });
+  private blockShown = "";
   private sort: SortKey = "state";
   private descending = false;
   private revealed = "";
@@ -73,7 +77,8 @@ class RequestsView implements View {
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
-    this.detail = new RequestDetail(context, COLUMNS.length);
+    const card = new HoverCard(element);
+    this.detail = new RequestDetail(context, COLUMNS.length, card);
     this.heads = COLUMNS.map((column) => {
       const head = h("th", { class: column.numeric ? "iw-num" : "", scope: "col", title: column.hint });
       const { key } = column;
@@ -83,7 +88,7 @@ class RequestsView implements View {
     });
     this.table = h("table", { class: "iw-table" }, h("thead", {}, h("tr", {}, ...this.heads)), this.body);
     this.scroller = h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more);
-    element.append(this.scroller, this.empty);
+    element.append(this.block, this.scroller, this.empty);
     element.addEventListener("pointerleave", () => context.session.hover(null));
   }
 
@@ -99,7 +104,12 @@ class RequestsView implements View {
     }
     this.drawn = performance.now();
     const all = requestRows(session.store, session.cursor);
-    const shown = sortRows(all, this.sort, this.descending).slice(0, MAX_ROWS);
+    const sorted = sortRows(all, this.sort, this.descending);
+    const shown = sorted.slice(0, MAX_ROWS);
+    // What is picked anywhere is told here, however far down its row would be.
+    const picked = sorted.slice(MAX_ROWS).find((row) => row.info.id === session.selection.request);
+    if (picked !== undefined) shown.push(picked);
+    this.drawBlock();
     this.empty.hidden = all.length > 0;
     this.table.hidden = all.length === 0;
     setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
@@ -113,6 +123,30 @@ class RequestsView implements View {
   destroy(): void {
     clearTimeout(this.timer);
     this.detail.destroy();
+  }
+
+  /** A picked block that nobody holds has no row: who let it go is told above the table. */
+  private drawBlock(): void {
+    const { session } = this.context;
+    const { block, request } = session.selection;
+    const state = session.store.stateAt(session.cursor);
+    const told =
+      block === null || request !== null || state === null
+        ? null
+        : blockWhy(session.store, session.cursor, state, block);
+    this.block.hidden = told === null;
+    const key = told === null ? "" : `${told.text} ${told.step}`;
+    if (key === this.blockShown) return;
+    this.blockShown = key;
+    const link = (text: string, title: string, onclick: () => void): HTMLElement =>
+      h("button", { type: "button", class: "iw-button", title, onclick }, text);
+    this.block.replaceChildren(told?.text ?? "");
+    if (told === null || told.step === null || told.request === null) return;
+    const { step, request: by } = told;
+    this.block.append(
+      link(`step ${int(step)}`, "Move the time cursor to this step", () => session.setCursor(step)),
+      link(`why ${by}?`, "Open this request", () => session.select({ request: by, block })),
+    );
   }
 
   private update(shown: readonly RequestRow[]): void {

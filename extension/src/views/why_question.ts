@@ -1,4 +1,5 @@
-// Asks the engine why a request took as long as it did, at the moments at which the answer can be new. No DOM here.
+// Asks whoever has the trace why a request took as long as it did, at the moments at which the answer can be new.
+// No DOM here.
 
 import type { Cause } from "../protocol.ts";
 import type { Session } from "../session.ts";
@@ -28,7 +29,7 @@ export class WhyQuestion {
       this.stop();
       this.request = request;
     }
-    if (request === null || !this.session.commandable) return;
+    if (request === null || this.session.connection !== "live") return;
     const { store } = this.session;
     const ended = (store.requests.get(request)?.ending ?? null) !== null;
     const paused = !ended && store.status?.state === "paused";

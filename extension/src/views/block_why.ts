@@ -1,0 +1,38 @@
+// Why a block is as it is, when nobody holds it: who let it go, and when. No DOM here.
+
+import { int } from "../format.ts";
+import type { EngineState } from "../replay.ts";
+import type { TraceStore } from "../store.ts";
+import type { Cursor } from "../trace_types.ts";
+
+export interface BlockWhy {
+  readonly text: string;
+  readonly step: number | null;
+  /** The request whose why explains it; null if nobody has held it in the steps that are kept. */
+  readonly request: string | null;
+}
+
+export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, block: number): BlockWhy {
+  const name = `Block ${int(block)}`;
+  const kept = state.hashes[block] === "" ? "empty" : "kept for its prefix";
+  for (let i = cursor === "live" ? store.steps.length - 1 : store.indexOf(cursor); i >= 0; i--) {
+    const { record } = store.steps[i]!;
+    const event = record.block_events.findLast((e) => e.block === block && e.kind === "free");
+    if (event === undefined) continue;
+    const decision = record.decisions.find((d) => d.request_id === event.request_id);
+    const ended = record.finished.find((f) => f.request_id === event.request_id);
+    const why =
+      ended !== undefined
+        ? "when it ended"
+        : decision?.action === "preempt"
+          ? `when it was preempted for ${decision.other}`
+          : "when it no longer needed it";
+    const text = `${name} is free (${kept}): ${event.request_id} gave it back ${why}.`;
+    return { text, step: record.step, request: event.request_id };
+  }
+  return {
+    text: `${name} is free (${kept}); nobody has held it in the steps that are kept.`,
+    step: null,
+    request: null,
+  };
+}

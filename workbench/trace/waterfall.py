@@ -1,0 +1,79 @@
+"""Where the time to a request's first token went. The views draw the same from extension/src/waterfall.ts."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from workbench.core.reasons import WAITING_FOR
+from workbench.core.scheduler_output import Action
+from workbench.trace.life import Life, Moment
+
+NAMED_NEIGHBOURS = 3
+SMALL_SHARE = 0.05  # of a step's tokens: who computed less is not named
+
+
+class Segment(NamedTuple):
+    """A piece of the time from arrival to the first token. Segments follow one another without gaps.
+
+    kind: "queue", "preempted", "prefill" (its own share of a step) or "neighbour" (the share of others in that step;
+    a step's time is split by the tokens that each computed). tokens: how many, where something was computed. other:
+    whom to look at: the neighbour, who holds what is waited for, for whom it was preempted; "" for several.
+    """
+
+    kind: str
+    label: str
+    first_step: int
+    num_steps: int
+    seconds: float
+    tokens: int = 0
+    other: str = ""
+
+
+def waterfall(life: Life) -> list[Segment]:
+    """From the arrival to the first token, or to the newest step while there is none; [] if the arrival is unknown."""
+    if life.arrival is None:
+        return []
+    first = life.first_token
+    moments = [m for m in life.moments if first is None or m.step <= first.step]
+    segments: list[Segment] = []
+    at = life.arrival.time
+    for _, group in groupby(moments, key=_stretch):
+        steps = list(group)
+        end = max(at, steps[-1].end)
+        segments += _segments(steps, end - at)
+        at = end
+    return segments
+
+
+def _stretch(moment: Moment) -> tuple[str, int]:
+    """Moments with the same value are told as one: waiting for the same thing. Each chunk of a prefill stands alone."""
+    action = moment.decision.action
+    if action == Action.WAIT:
+        return str(moment.root.reason), 0
+    return str(action), moment.step
+
+
+def _segments(steps: list[Moment], seconds: float) -> Iterator[Segment]:
+    moment = steps[0]
+    decision = moment.decision
+    if decision.action == Action.PREEMPT:
+        yield Segment("preempted", f"preempted for {decision.other}", moment.step, 1, seconds, 0, decision.other)
+        return
+    if decision.action == Action.WAIT:
+        others = Counter(m.root.other for m in steps if m.root.other).most_common(1)
+        label = WAITING_FOR[moment.root.reason]
+        yield Segment("queue", label, moment.step, len(steps), seconds, 0, others[0][0] if others else "")
+        return
+    own = decision.num_tokens
+    total = own + sum(tokens for _, tokens in moment.neighbours)
+    yield Segment("prefill", "prefill", moment.step, 1, seconds * own / total, own)
+    rest = total - own
+    for name, tokens in moment.neighbours[:NAMED_NEIGHBOURS]:
+        if tokens >= SMALL_SHARE * total:
+            rest -= tokens
+            yield Segment(
+                "neighbour", f"{name} in the same step", moment.step, 1, seconds * tokens / total, tokens, name
+            )
+    if rest:
+        yield Segment("neighbour", "others in the same step", moment.step, 1, seconds * rest / total, rest)
