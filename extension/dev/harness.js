@@ -1,6 +1,6 @@
 // Plays a recorded trace to the views through the widget protocol, as a kernel would.
 // Query: view=dashboard,blocks  theme=dark|light  trace=out/trace.json  speed=steps per second  until=step  state=…
-// message=why it stopped  breaks=names of breakpoints
+// message=why it stopped  breaks=names of breakpoints  blocks=N an artificial trace of so many blocks instead of a file
 /* global document, location, setTimeout, fetch, setInterval, performance, TextEncoder, URLSearchParams, window */
 
 const query = new URLSearchParams(location.search);
@@ -83,7 +83,7 @@ class Kernel {
   }
 
   receive(message) {
-    if (message.type === "ack") this.unacked -= 1;
+    if (message.type === "ack") this.unacked = this.seq - message.seq;
     else if (message.type === "unsubscribe") this.subscribed = false;
     else if (message.type === "subscribe") {
       this.emit({ type: "hello", protocol: 1, engine: this.trace.engine });
@@ -113,6 +113,55 @@ class Kernel {
   }
 }
 
+/** A made-up run for measuring: a full pool of `blocks`, in which each step one of 400 requests ends and one begins. */
+function artificialTrace(trace, blocks, steps) {
+  const tables = Array.from({ length: 400 }, () => []);
+  for (let b = 0; b < blocks; b++) tables[(b * 7919) % 400].push(b);
+  const ids = tables.map((_, i) => `r${i}`);
+  const state = (id, blocks) => [id, id, "", 0, 0, 1e6, new Array(8).fill(1), [], blocks * 16, 0];
+  const snapshot = {
+    step: -1,
+    num_blocks: blocks,
+    block_size: 16,
+    block_tables: Object.fromEntries(ids.map((id, i) => [id, [...tables[i]]])),
+    ref_counts: new Array(blocks).fill(1),
+    block_hashes: new Array(blocks).fill(""),
+    free_blocks: [],
+    waiting: [],
+    running: ids,
+    requests: Object.fromEntries(ids.map((id, i) => [id, state(id, tables[i].length)])),
+  };
+  const running = [...ids];
+  const records = Array.from({ length: steps }, (_, step) => {
+    const slot = step % 400;
+    const [old, id] = [running[slot], `s${step}`];
+    running[slot] = id;
+    const freed = tables[slot].map((b) => ["free", b, old, ""]).reverse();
+    return {
+      ...{ step, time: step * 0.05, times: [1e-4, 1e-4, 1e-3, 1e-4, 1e-4], sampled: [], changes: [] },
+      arrivals: [[id, step * 0.05, [1, 2, 3], 1e6, 0, id, ""]],
+      decisions: running.map((r) => [
+        r,
+        r === id ? "prefill" : "decode",
+        r === id ? "admitted" : "decode",
+        1,
+        64,
+        0,
+        0,
+        0,
+        "",
+      ]),
+      block_events: [...freed, ...tables[slot].map((b) => ["allocate", b, id, ""])],
+      finished: [[old, "length", ""]],
+      num_scheduled_tokens: 400,
+      token_budget: 512,
+      max_num_seqs: 400,
+      num_free_blocks: 0,
+    };
+  });
+  return { engine: { ...trace.engine, num_blocks: blocks }, payload: { ...trace.payload, snapshot, records } };
+}
+
 function modelFor(kernel, view, height) {
   const values = { view, engine_id: kernel.trace.engine.engine_id, height };
   let callbacks = [];
@@ -137,8 +186,10 @@ function modelFor(kernel, view, height) {
 
 const { default: widget } = await import("../../workbench/widgets/static/workbench.js");
 const trace = await (await fetch(query.get("trace") ?? "out/trace.json")).json();
+const artificial = query.get("blocks");
 const number = (name) => (query.get(name) === null ? null : Number(query.get(name)));
-const kernel = new Kernel(trace, number("speed"), number("until"));
+const played = artificial === null ? trace : artificialTrace(trace, Number(artificial), 2000);
+const kernel = new Kernel(played, number("speed"), number("until"));
 if (query.get("paused") !== null) kernel.paused = true;
 const host = document.getElementById("views");
 window.harness = { kernel, models: [], cleanups: [] };

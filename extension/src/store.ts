@@ -20,6 +20,8 @@ export class TraceStore {
   head: EngineState | null = null;
   /** Grows with every change of the trace, so that a view can tell whether it has to draw again. */
   revision = 0;
+  /** Grows whenever the trace was taken up at a snapshot: what was known of single steps before may have a gap. */
+  joins = 0;
   readonly texts = new Map<number, string>();
   readonly requests = new Map<string, RequestInfo>();
   readonly ttft = new Series();
@@ -125,6 +127,7 @@ export class TraceStore {
     const newest = Math.max(payload.status.step, payload.records.at(-1)?.step ?? snapshot.step);
     if (this.head !== null && newest < this.head.step) this.forget();
     if (this.head !== null && snapshot.step <= this.head.step) return;
+    this.joins += 1;
     this.head = EngineState.fromSnapshot(snapshot);
     this.keyframes.push(this.head.clone());
     for (const request of Object.values(snapshot.requests)) {

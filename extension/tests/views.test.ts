@@ -5,7 +5,7 @@ import { decodeSnapshot } from "../src/generated.ts";
 import { EngineState } from "../src/replay.ts";
 import { quantile, Series } from "../src/series.ts";
 import { TraceStore } from "../src/store.ts";
-import { fill, ownersOf, ownership, tokensIn } from "../src/views/block_facts.ts";
+import { fill, ownersOf, ownersOfAll, tokensIn } from "../src/views/block_facts.ts";
 import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
 import { histogram } from "../src/views/histogram.ts";
 import { ledger } from "../src/views/memory_rows.ts";
@@ -42,7 +42,7 @@ test("owners, fill and tokens of a block", () => {
   const store = filled();
   const state = store.stateAt(0)!;
   assert.deepEqual(ownersOf(state, 1), ["r1"]);
-  assert.equal(ownership(state).first[1], 0);
+  assert.equal(ownersOfAll(state)[1], "r1");
   assert.equal(fill(state, "r1", 0), 1);
   assert.equal(fill(state, "r1", 1), 0.5);
   assert.deepEqual(tokensIn(store, state, 0), [1, 2, 3, 4]);

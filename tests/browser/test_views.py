@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
 import threading
@@ -344,6 +345,59 @@ def test_the_canvases_hold_more_than_one_colour(harness: Open) -> None:
             }"""
         )
         assert colours > 5, view
+
+
+def test_the_block_map_zooms_pins_and_clears(harness: Open) -> None:
+    page = harness("view=blocks&until=300&paused", (1000, 600))
+    block_map, size = page.get_by_test_id("block-map"), page.get_by_test_id("block-size")
+    expect(size).to_contain_text("px a block")
+    fitted = size.inner_text()
+    block_map.click(position={"x": 180, "y": 60})
+    picked = page.evaluate(f"{SESSION}.selection")
+    state = page.evaluate(f"{SESSION}.stateAt('live')")
+    assert picked["request"] is not None
+    table = state["block_tables"][picked["request"]]
+    assert picked["block"] in table
+    story = page.get_by_test_id("block-story")
+    expect(story).to_contain_text(f"Block {picked['block']}: held by")
+    expect(page.get_by_test_id("block-table")).to_contain_text(f"{picked['request']}: {len(table)} block")
+    strip = page.get_by_test_id("block-table").locator("canvas")
+    expect(strip).to_have_attribute("aria-label", re.compile(re.escape(", ".join(map(str, table[:24])))))
+    # Keys: the neighbour is picked, plus zooms, 0 shows all again, Escape clears.
+    page.keyboard.press("ArrowRight")
+    expect(story).to_contain_text(f"Block {picked['block'] + 1}: ")
+    page.keyboard.press("+")
+    expect(size).not_to_have_text(fitted)
+    page.keyboard.press("0")
+    expect(size).to_have_text(fitted)
+    page.keyboard.press("Escape")
+    expect(story).to_be_hidden()
+    # The pointer's card tells the tokens as text; a drag moves a zoomed map and picks nothing.
+    page.get_by_test_id("map-zoom-in").click()
+    box = block_map.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 60)
+    card = page.get_by_test_id("hover-card")
+    expect(card).to_contain_text("references")
+    before = card.inner_text()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 20, box["y"] + 20, steps=3)
+    page.mouse.up()
+    page.mouse.move(box["x"] + 100, box["y"] + 61)
+    expect(card).not_to_have_text(before)
+    expect(story).to_be_hidden()
+
+
+def test_a_million_blocks_are_drawn_and_any_can_be_reached(harness: Open) -> None:
+    page = harness("view=blocks&height=500&blocks=1000000&paused", (1000, 600))
+    expect(page.get_by_test_id("block-size")).to_contain_text("blocks a px")
+    page.get_by_test_id("block-map").focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(8):
+        page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_test_id("block-story")).to_contain_text("Block 1: held by")
+    expect(page.get_by_test_id("block-size")).to_contain_text("px a block")
 
 
 def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:

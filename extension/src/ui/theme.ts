@@ -30,6 +30,9 @@ const REQUESTS_LIGHT = [
   "#7b4fd6",
 ];
 
+/** Colours that requests are told apart by; a request's colour is its index modulo this. */
+export const NUM_HUES = REQUESTS_DARK.length;
+
 const REASONS_DARK: Record<Reason, string> = {
   no_blocks: "#ff7a59",
   token_budget: "#e8b931",

@@ -1,18 +1,35 @@
 // Block map: where is the memory, whose is it, what is shared, what goes next?
 
-import { count, int, visible } from "../format.ts";
+import { int } from "../format.ts";
 import type { BlockEventKind } from "../generated.ts";
 import type { EngineState } from "../replay.ts";
-import { h } from "../ui/dom.ts";
+import { h, setAttribute, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
-import { css, inkOn, mix, type Rgb, rgb, type Theme } from "../ui/theme.ts";
-import { type BlockColours, type BlockMode, colourBlocks, heat, ownerColour, reuseRank } from "./block_colours.ts";
-import { fill, lastUse, type Ownership, ownersOf, ownership, tokensIn } from "./block_facts.ts";
-import { blockAt, type BlockLayout, layoutBlocks } from "./block_layout.ts";
+import { css, type Rgb, rgb, type Theme } from "../ui/theme.ts";
+import { tellBlock } from "./block_card.ts";
+import { drawCells } from "./block_cells.ts";
+import { BlockColours, type BlockMode, heat, ownerColour, paletteOf } from "./block_colours.ts";
+import { ownersOf } from "./block_facts.ts";
+import {
+  blockAt,
+  type BlockLayout,
+  type Box,
+  type Camera,
+  layoutBlocks,
+  lookAt,
+  panBy,
+  place,
+  reveal,
+  sizeInWords,
+  visibleCells,
+  zoomAt,
+} from "./block_layout.ts";
+import { BlockRaster } from "./block_raster.ts";
+import { BlockStrip } from "./block_strip.ts";
 
 const MODES = [
   ["owner", "owner", "Colour by the request that holds the block"],
@@ -22,11 +39,14 @@ const MODES = [
   ["next", "next up", "The order in which free blocks will be reused"],
 ] as const;
 
-/** How the first free blocks are marked where there is room. */
-const NEXT_NAMES = ["next", "2nd", "3rd"] as const;
-
 /** At and below this speed each step's block events are worth pointing at. */
 const SLOW_STEPS_PER_SECOND = 30;
+const ZOOM_STEP = 1.6;
+/** Most cells that are drawn one by one; more are drawn as pixels with lines between them. */
+const MOST_CELLS = 2_000;
+/** A longer block table is shown by its colour alone: a line through it would be a scribble. */
+const LONGEST_PATH = 400;
+const MINIMAP = 96;
 
 export function blocksView(element: HTMLElement, context: ViewContext): View {
   return new BlocksView(element, context);
@@ -35,14 +55,28 @@ export function blocksView(element: HTMLElement, context: ViewContext): View {
 class BlocksView implements View {
   readonly early = true;
   private readonly context: ViewContext;
+  private readonly stage: HTMLElement;
   private readonly surface: Surface;
   private readonly card: HoverCard;
+  private readonly strip: BlockStrip;
   private readonly legend = h("div", { class: "iw-legend", "aria-live": "off" });
+  private readonly size = h("span", { class: "iw-dim iw-map-size", "data-testid": "block-size" });
+  private readonly picked = h("div", { class: "iw-block-story", role: "status", "data-testid": "block-story" });
+  private readonly hint = h(
+    "div",
+    { class: "iw-dim" },
+    "Pick a block or a request: its block table and what is known of it stay here.",
+  );
   private readonly empty = emptyState("Waiting for the engine", "Its blocks appear here as soon as it answers.");
-  private readonly layer = document.createElement("canvas");
+  private readonly colours = new BlockColours();
+  private readonly raster = new BlockRaster();
   private mode: BlockMode = "owner";
+  private fit: BlockLayout | null = null;
   private layout: BlockLayout | null = null;
+  private camera: Camera | null = null;
+  private box: Box = { width: 1, height: 1, scale: 1 };
   private pointer: MouseEvent | null = null;
+  private drag: { x: number; y: number; moved: boolean; map: boolean } | null = null;
   private legendKey = "";
 
   constructor(element: HTMLElement, context: ViewContext) {
@@ -51,43 +85,105 @@ class BlocksView implements View {
       this.mode = mode;
       context.invalidate();
     });
-    const stage = h("div", { class: "iw-stage", "data-testid": "block-map" });
-    element.append(h("div", { class: "iw-toolbar" }, modes, this.legend), stage);
-    stage.append(this.empty);
-    this.surface = new Surface(stage, "Map of the KV cache blocks", () => context.invalidate());
-    this.card = new HoverCard(stage);
-    const { canvas } = this.surface;
-    canvas.addEventListener("pointermove", (event) => this.hover(event));
-    canvas.addEventListener("pointerleave", () => this.hover(null));
-    canvas.addEventListener("click", (event) => this.pick(event));
+    const button = (text: string, label: string, id: string, click: () => void): HTMLElement =>
+      h(
+        "button",
+        { type: "button", class: "iw-button", title: label, "aria-label": label, "data-testid": id, onclick: click },
+        text,
+      );
+    const buttons = h(
+      "div",
+      { class: "iw-buttons" },
+      this.size,
+      button("−", "Zoom out", "map-zoom-out", () => this.zoom(1 / ZOOM_STEP)),
+      button("+", "Zoom in", "map-zoom-in", () => this.zoom(ZOOM_STEP)),
+      button("Fit", "Show all blocks", "map-zoom-fit", () => this.look(null)),
+    );
+    this.stage = h("div", {
+      class: "iw-stage iw-map",
+      tabindex: "0",
+      role: "group",
+      "aria-label": "Block map. Arrow keys pick a block, plus and minus zoom, 0 shows all, Escape clears.",
+      "data-testid": "block-map",
+    });
+    this.strip = new BlockStrip({
+      resized: () => context.invalidate(),
+      hover: (event, block) => this.showCard(event, block),
+      pick: (block) => this.select(block, context.session.selection.request),
+    });
+    element.append(
+      h("div", { class: "iw-toolbar" }, modes, this.legend, buttons),
+      this.stage,
+      h("div", { class: "iw-map-foot" }, this.hint, this.strip.element, this.picked),
+    );
+    this.stage.append(this.empty);
+    this.surface = new Surface(this.stage, "Map of the KV cache blocks", () => context.invalidate());
+    this.card = new HoverCard(this.stage);
+    this.listen();
   }
 
   draw(): void {
     const { session } = this.context;
-    const state = session.store.stateAt(session.cursor);
-    this.surface.begin();
+    const state = this.state;
+    const theme = this.context.theme();
+    const target = this.surface.begin();
     this.empty.hidden = state !== null;
     if (state === null) {
+      this.strip.element.hidden = true;
       return;
     }
     const { width, height, scale } = this.surface;
-    this.layout = layoutBlocks(state.numBlocks, Math.round(width * scale), Math.round(height * scale), scale);
-    const owners = ownership(state);
-    const colours = colourBlocks(this.mode, state, owners, session.store, this.context.theme());
-    if (this.layout.gap === 0) this.drawPixels(state, colours);
-    else this.drawCells(state, owners, colours);
+    this.box = { width: Math.round(width * scale), height: Math.round(height * scale), scale };
+    this.fit = layoutBlocks(state.numBlocks, this.box.width, this.box.height, scale);
+    this.layout = place(this.fit, this.camera, this.box);
+    const palette = paletteOf(this.mode, theme);
+    const changed = this.colours.update(session.store, state, this.mode);
+    this.raster.update(this.colours.index, palette, this.layout.columns, changed);
+    const request = this.lit;
+    const table = request === null ? undefined : state.blockTables.get(request);
+    target.save();
+    target.setTransform(1, 0, 0, 1, 0, 0);
+    if (this.detailed) {
+      const lit = table === undefined ? null : new Set(table);
+      drawCells(target, { state, colours: this.colours, palette, theme, layout: this.layout, box: this.box, lit });
+    } else {
+      this.raster.draw(target, this.layout);
+      const colourOf = (block: number): Rgb => palette[this.colours.index[block]!]!;
+      if (table !== undefined) {
+        this.raster.drawLit(target, this.layout, this.box, table, colourOf, rgb(theme.panel));
+      }
+      this.raster.drawGaps(target, this.layout, this.box, theme.panel);
+    }
+    target.restore();
     this.drawStepEvents(state);
-    this.drawSelection(state);
+    this.drawSelection(state, table);
+    if (this.camera !== null) this.drawMinimap(theme);
     this.drawLegend(state);
-    if (this.pointer !== null) this.showCard(state);
+    setText(this.size, sizeInWords(this.layout.pitch, scale));
+    const selected = session.selection.request;
+    const colour = selected === null ? rgb(theme.fg3) : ownerColour(session.store, theme, selected);
+    this.strip.draw(state, selected, session.selection.block, colour, theme);
+    this.drawPicked(state);
+    this.hint.hidden = selected !== null || session.selection.block !== null;
+    if (this.pointer !== null) this.pointAt(this.pointer, state);
   }
 
   destroy(): void {
     this.surface.destroy();
+    this.strip.destroy();
   }
 
-  private colourOf(id: string): Rgb {
-    return ownerColour(this.context.session.store, this.context.theme(), id);
+  private get state(): EngineState | null {
+    const { session } = this.context;
+    return session.store.stateAt(session.cursor);
+  }
+
+  /** True where every cell has room for more than a colour. */
+  private get detailed(): boolean {
+    const layout = this.layout!;
+    if (layout.pitch < 10 * this.box.scale) return false;
+    const cells = visibleCells(layout, this.box);
+    return (cells.lastColumn - cells.firstColumn + 1) * (cells.lastRow - cells.firstRow + 1) <= MOST_CELLS;
   }
 
   /** Requests that stand out: the hovered one, else the selected one. */
@@ -95,120 +191,79 @@ class BlocksView implements View {
     return this.context.session.hovered ?? this.context.session.selection.request;
   }
 
-  private drawPixels(state: EngineState, colours: BlockColours): void {
-    const { columns, rows, pitch, left, top } = this.layout!;
-    if (this.layer.width !== columns || this.layer.height !== rows) {
-      this.layer.width = columns;
-      this.layer.height = rows;
-    }
-    const context = this.layer.getContext("2d")!;
-    const image = context.createImageData(columns, rows);
-    const words = new Uint32Array(image.data.buffer);
-    const table = this.lit === null ? undefined : state.blockTables.get(this.lit);
-    const background = rgb(this.context.theme().panel);
-    const plain = Uint32Array.from(colours.palette, word);
-    const shared = Uint32Array.from(colours.palette, (c) => word(mix([255, 255, 255], c, 0.45)));
-    const dim = Uint32Array.from(colours.palette, (c) => word(mix(c, background, 0.3)));
-    for (let block = 0; block < state.numBlocks; block++) {
-      const shades = table !== undefined ? dim : state.refCounts[block]! > 1 ? shared : plain;
-      words[block] = shades[colours.index[block]!]!;
-    }
-    for (const block of table ?? []) words[block] = plain[colours.index[block]!]!;
-    context.putImageData(image, 0, 0);
-    const target = this.surface.context;
-    target.save();
-    target.setTransform(1, 0, 0, 1, 0, 0);
-    target.imageSmoothingEnabled = false;
-    target.drawImage(this.layer, left, top, columns * pitch, rows * pitch);
-    target.restore();
+  // -- what is looked at --
+
+  private look(camera: Camera | null): void {
+    this.camera = camera;
+    this.context.invalidate();
   }
 
-  private drawCells(state: EngineState, owners: Ownership, colours: BlockColours): void {
-    const target = this.surface.context;
-    const theme = this.context.theme();
-    const { pitch, gap, columns, left, top } = this.layout!;
-    const { scale } = this.surface;
-    const size = pitch - gap;
-    const detailed = size >= 12 * scale;
-    const lit = this.lit === null ? null : new Set(state.blockTables.get(this.lit) ?? []);
-    const free = css(rgb(theme.free));
-    const next = firstFree(state, NEXT_NAMES.length);
-    target.save();
-    target.setTransform(1, 0, 0, 1, 0, 0);
-    target.textAlign = "center";
-    target.textBaseline = "middle";
-    target.font = `500 ${Math.round(Math.min(size * 0.4, 10 * scale))}px ${theme.font}`;
-    for (let block = 0; block < state.numBlocks; block++) {
-      const x = left + (block % columns) * pitch;
-      const y = top + Math.floor(block / columns) * pitch;
-      const owner = owners.first[block]!;
-      const colour = colours.palette[colours.index[block]!]!;
-      target.globalAlpha = lit !== null && lit.size > 0 && !lit.has(block) ? 0.28 : 1;
-      target.fillStyle = free;
-      target.fillRect(x, y, size, size);
-      if (owner >= 0) {
-        const share = detailed ? fill(state, owners.ids[owner]!, owners.index[block]!) : 1;
-        if (share < 1) {
-          target.fillStyle = css(colour, 0.32);
-          target.fillRect(x, y, size, size);
-        }
-        const filled = Math.round(size * share);
-        target.fillStyle = css(colour);
-        target.fillRect(x, y + size - filled, size, filled);
-      } else if (this.mode !== "owner" || state.hashes[block] !== "") {
-        target.fillStyle = css(colour);
-        target.fillRect(x, y, size, size);
-      }
-      if (state.refCounts[block]! > 1) this.markShared(x, y, size, state.refCounts[block]!, colour);
-      if (size >= 30 * scale) {
-        target.textAlign = "left";
-        target.fillStyle = inkOn(colour);
-        target.globalAlpha *= 0.6;
-        target.fillText(String(block), x + 4 * scale, y + size - 8 * scale);
-        target.globalAlpha /= 0.6;
-        target.textAlign = "center";
-      }
-      if (detailed && owner < 0) {
-        target.fillStyle = css(rgb(inkOn(colour)), 0.75);
-        if (next.includes(block))
-          target.fillText(
-            size >= 30 * scale ? NEXT_NAMES[next.indexOf(block)]! : String(next.indexOf(block) + 1),
-            x + size / 2,
-            y + size / 2 + scale * 0.5,
-          );
-        else if (state.hashes[block] !== "") {
-          target.beginPath();
-          target.arc(
-            x + size / 2,
-            y + size / 2,
-            Math.max(1.2 * scale, Math.min(size * 0.09, 3 * scale)),
-            0,
-            2 * Math.PI,
-          );
-          target.fill();
-        }
-      }
-    }
-    target.restore();
+  /** Zoom about a point in device pixels, or about the middle. */
+  private zoom(factor: number, x = this.box.width / 2, y = this.box.height / 2): void {
+    if (this.layout === null || this.fit === null) return;
+    this.look(zoomAt(this.fit, this.layout, this.box, factor, x, y));
+    this.layout = place(this.fit, this.camera, this.box);
   }
 
-  /** A white corner, and the count where there is room: sharing must be seen without colour. */
-  private markShared(x: number, y: number, size: number, owners: number, colour: Rgb): void {
+  private pan(dx: number, dy: number): void {
+    if (this.layout === null || this.fit === null) return;
+    this.look(panBy(this.layout, this.camera, this.box, dx, dy));
+    this.layout = place(this.fit, this.camera, this.box);
+  }
+
+  /** Where the small map is, in CSS pixels. */
+  private get minimap(): { x: number; y: number; width: number; height: number } {
+    const { columns, rows } = this.fit!;
+    const size = MINIMAP / Math.max(columns, rows);
+    const [width, height] = [Math.max(8, columns * size), Math.max(8, rows * size)];
+    return { x: this.surface.width - width - 6, y: this.surface.height - height - 6, width, height };
+  }
+
+  /** Look at the place that the small map shows under the pointer. */
+  private lookFromMap(event: MouseEvent): void {
+    const at = this.surface.locate(event);
+    const map = this.minimap;
+    const { columns, rows } = this.fit!;
+    const x = ((at.x - map.x) / map.width) * columns;
+    this.look(lookAt(this.layout!, this.box, x, ((at.y - map.y) / map.height) * rows));
+  }
+
+  private onMap(event: MouseEvent): boolean {
+    if (this.camera === null || this.fit === null) return false;
+    const at = this.surface.locate(event);
+    const map = this.minimap;
+    return at.x >= map.x && at.x <= map.x + map.width && at.y >= map.y && at.y <= map.y + map.height;
+  }
+
+  // -- drawing --
+
+  private drawMinimap(theme: Theme): void {
     const target = this.surface.context;
-    const side = Math.min(size * 0.5, 18 * this.surface.scale);
-    target.fillStyle = inkOn(colour);
-    target.beginPath();
-    target.moveTo(x + size, y);
-    target.lineTo(x + size - side, y);
-    target.lineTo(x + size, y + side);
-    target.fill();
-    if (size >= 18 * this.surface.scale) {
-      const font = target.font;
-      target.font = `600 ${Math.round(side * 0.52)}px ${this.context.theme().font}`;
-      target.fillStyle = css(colour);
-      target.fillText(String(owners), x + size - side * 0.31, y + side * 0.36);
-      target.font = font;
+    const { x, y, width, height } = this.minimap;
+    const { pitch, left, top, columns, rows } = this.layout!;
+    target.save();
+    target.fillStyle = theme.bg;
+    target.fillRect(x - 3, y - 3, width + 6, height + 6);
+    target.strokeStyle = theme.line2;
+    target.lineWidth = 1;
+    target.strokeRect(x - 2.5, y - 2.5, width + 5, height + 5);
+    target.imageSmoothingEnabled = width < columns;
+    target.drawImage(this.raster.canvas, x, y, width, height);
+    const seen = (from: number, cells: number, space: number, size: number): [number, number] => {
+      const low = Math.max(0, -from / pitch / cells);
+      return [low * size, (Math.min(1, (space - from) / pitch / cells) - low) * size];
+    };
+    const [sx, sw] = seen(left, columns, this.box.width, width);
+    const [sy, sh] = seen(top, rows, this.box.height, height);
+    for (const [colour, line] of [
+      [theme.bg, 3.5],
+      [theme.fg, 1.5],
+    ] as const) {
+      target.strokeStyle = colour;
+      target.lineWidth = line;
+      target.strokeRect(x + sx, y + sy, Math.max(3, sw), Math.max(3, sh));
     }
+    target.restore();
   }
 
   /** Rings around the blocks that the shown step changed: only where single steps can be followed. */
@@ -220,8 +275,7 @@ class BlocksView implements View {
       status?.state === "paused" ||
       (status?.speed ?? Number.POSITIVE_INFINITY) <= SLOW_STEPS_PER_SECOND;
     const step = session.store.stepAt(session.cursor);
-    const { pitch } = this.layout!;
-    if (!slow || step === null || pitch < 6 * this.surface.scale) return;
+    if (!slow || step === null || this.layout!.pitch < 6 * this.box.scale) return;
     const theme = this.context.theme();
     const colours: Partial<Record<BlockEventKind, string>> = {
       allocate: theme.fg,
@@ -232,9 +286,8 @@ class BlocksView implements View {
     const kinds = new Map<number, BlockEventKind>();
     for (const event of step.record.block_events) {
       if (event.kind === "cache") continue;
-      const before = kinds.get(event.block);
       // An eviction is always followed by the allocation that it made room for: show the eviction.
-      if (before === "evict" && event.kind === "allocate") continue;
+      if (kinds.get(event.block) === "evict" && event.kind === "allocate") continue;
       kinds.set(event.block, event.kind);
     }
     for (const [block, kind] of kinds) {
@@ -243,23 +296,21 @@ class BlocksView implements View {
     }
   }
 
-  private drawSelection(state: EngineState): void {
-    const { selection } = this.context.session;
+  private drawSelection(state: EngineState, table: readonly number[] | undefined): void {
+    const { session } = this.context;
     const theme = this.context.theme();
-    const shown = this.lit;
-    const table = shown === null ? undefined : state.blockTables.get(shown);
-    if (shown !== null && table !== undefined) this.drawPath(table, theme, css(this.colourOf(shown)));
-    if (selection.block !== null && selection.block < state.numBlocks) {
-      this.outline(selection.block, theme.fg, [], 2);
+    if (table !== undefined && table.length <= LONGEST_PATH && this.layout!.pitch >= 2) {
+      this.drawPath(table, theme, css(ownerColour(session.store, theme, this.lit!)));
     }
+    const { block } = session.selection;
+    if (block !== null && block < state.numBlocks) this.outline(block, theme.fg, [], 2);
   }
 
   /** The request's block table in its logical order: a line through its blocks, numbered where there is room. */
   private drawPath(table: readonly number[], theme: Theme, colour: string): void {
     const target = this.surface.context;
-    const { scale } = this.surface;
     const { pitch, gap } = this.layout!;
-    const size = (pitch - gap) / scale;
+    const size = (pitch - gap) / this.box.scale;
     const centres = table.map((block) => this.centre(block));
     target.save();
     target.lineJoin = "round";
@@ -305,7 +356,7 @@ class BlocksView implements View {
   private outline(block: number, colour: string, dash: number[], width: number): void {
     const target = this.surface.context;
     const { pitch, gap, columns, left, top } = this.layout!;
-    const { scale } = this.surface;
+    const { scale } = this.box;
     const size = Math.max(4, (pitch - gap) / scale);
     const x = (left + (block % columns) * pitch) / scale;
     const y = (top + Math.floor(block / columns) * pitch) / scale;
@@ -319,7 +370,7 @@ class BlocksView implements View {
 
   private centre(block: number): { x: number; y: number } {
     const { pitch, gap, columns, left, top } = this.layout!;
-    const { scale } = this.surface;
+    const { scale } = this.box;
     const half = (pitch - gap) / 2;
     return {
       x: (left + (block % columns) * pitch + half) / scale,
@@ -352,64 +403,152 @@ class BlocksView implements View {
       next: [scale("last", "next to be reused")],
     };
     this.legend.replaceChildren(...keys[this.mode], h("span", {}, h("i", { class: "iw-swatch iw-shared" }), "shared"));
+    const held = `${int(used)} of ${int(state.numBlocks)} blocks in use, ${int(cached)} cached`;
+    setAttribute(this.surface.canvas, "aria-label", `Map of the KV cache blocks: ${held}`);
   }
 
-  private hover(event: MouseEvent | null): void {
-    this.pointer = event;
+  /** What is known of the picked block stays under the map, where a screen reader finds it too. */
+  private drawPicked(state: EngineState): void {
     const { session } = this.context;
-    const state = session.store.stateAt(session.cursor);
-    if (event === null || state === null || this.layout === null) {
-      this.card.hide();
-      session.hover(null);
+    const { block } = session.selection;
+    const shown = block !== null && block < state.numBlocks;
+    this.picked.hidden = !shown;
+    if (!shown) {
+      setText(this.picked, "");
       return;
     }
-    this.showCard(state);
+    const story = tellBlock(session.store, state, block);
+    const facts = story.lines.map(([name, value]) => `${name} ${value}`).join(" · ");
+    const text = `${story.title}: ${facts}`;
+    const tokens = story.text ?? "";
+    if (this.picked.dataset["shown"] === text + tokens) return;
+    this.picked.dataset["shown"] = text + tokens;
+    this.picked.replaceChildren(h("span", {}, text), ...(tokens === "" ? [] : [h("code", {}, tokens)]));
+  }
+
+  // -- the reader --
+
+  private listen(): void {
+    const { canvas } = this.surface;
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || this.layout === null) return;
+      canvas.setPointerCapture(event.pointerId);
+      const map = this.onMap(event);
+      this.drag = { x: event.clientX, y: event.clientY, moved: map, map };
+      if (map) this.lookFromMap(event);
+    });
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    canvas.addEventListener("pointerup", (event) => {
+      if (this.drag?.moved === false) this.pick(event);
+      this.drag = null;
+    });
+    canvas.addEventListener("pointercancel", () => (this.drag = null));
+    canvas.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.showCard(null, null);
+    });
+    canvas.addEventListener("dblclick", (event) => {
+      const { x, y } = this.inPixels(event);
+      this.zoom(ZOOM_STEP * ZOOM_STEP, x, y);
+    });
+    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    this.stage.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  private move(event: PointerEvent): void {
+    this.pointer = event;
+    const { drag } = this;
+    if (drag === null) {
+      const state = this.state;
+      if (state !== null && this.layout !== null) this.pointAt(event, state);
+      return;
+    }
+    if (drag.map) {
+      this.lookFromMap(event);
+      return;
+    }
+    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
+    if (!drag.moved && Math.hypot(dx, dy) < 4) return;
+    Object.assign(drag, { x: event.clientX, y: event.clientY, moved: true });
+    this.showCard(null, null);
+    this.pan(dx * this.box.scale, dy * this.box.scale);
+  }
+
+  /** The page scrolls as ever unless the reader zooms on purpose: with Ctrl, or after a click into the map. */
+  private wheel(event: WheelEvent): void {
+    const wanted = event.ctrlKey || event.metaKey || this.stage.contains(document.activeElement);
+    if (!wanted) return;
+    event.preventDefault();
+    const { x, y } = this.inPixels(event);
+    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(-event.deltaX, -event.deltaY);
+    else this.zoom(Math.exp(-Math.max(-60, Math.min(60, event.deltaY)) * 0.006), x, y);
+  }
+
+  private key(event: KeyboardEvent): void {
+    if (event.ctrlKey || event.metaKey || event.altKey || this.layout === null) return;
+    const { columns } = this.layout;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    const state = this.state;
+    if (by !== undefined && state !== null) {
+      const { block } = this.context.session.selection;
+      const next = Math.max(0, Math.min(state.numBlocks - 1, block === null ? 0 : block + by));
+      this.select(next, ownersOf(state, next)[0] ?? null);
+    } else if (event.key === "+" || event.key === "=") this.zoom(ZOOM_STEP);
+    else if (event.key === "-") this.zoom(1 / ZOOM_STEP);
+    else if (event.key === "0") this.look(null);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** Pick a block and bring it into sight. */
+  private select(block: number, request: string | null): void {
+    if (this.layout !== null) this.look(reveal(this.layout, this.camera, this.box, block));
+    this.context.session.select({ block, request });
+  }
+
+  private inPixels(event: MouseEvent): { x: number; y: number } {
+    const { x, y } = this.surface.locate(event);
+    return { x: x * this.box.scale, y: y * this.box.scale };
   }
 
   private blockUnder(event: MouseEvent, state: EngineState): number | null {
-    const { x, y } = this.surface.locate(event);
-    const { scale } = this.surface;
-    return this.layout === null ? null : blockAt(this.layout, state.numBlocks, x * scale, y * scale);
+    if (this.layout === null || this.onMap(event)) return null;
+    const { x, y } = this.inPixels(event);
+    return blockAt(this.layout, state.numBlocks, x, y);
   }
 
-  private showCard(state: EngineState): void {
+  private pointAt(event: MouseEvent, state: EngineState): void {
+    this.showCard(event, this.blockUnder(event, state));
+  }
+
+  private showCard(event: MouseEvent | null, block: number | null): void {
     const { session } = this.context;
-    const block = this.blockUnder(this.pointer!, state);
-    if (block === null) {
+    const state = this.state;
+    if (event === null || block === null || state === null) {
       this.card.hide();
       session.hover(null);
       return;
     }
-    const owners = ownersOf(state, block);
-    session.hover(owners[0] ?? null);
-    const hash = state.hashes[block]!;
-    const tokens = tokensIn(session.store, state, block);
-    const used = lastUse(state, block, owners[0] ?? null);
-    const lines: [string, string][] = [];
-    if (owners.length > 0) lines.push(["held by", owners.slice(0, 6).join(", ") + (owners.length > 6 ? " …" : "")]);
-    else lines.push(["state", hash === "" ? "free" : "free, content kept for a prefix hit"]);
-    lines.push(["references", int(state.refCounts[block]!)]);
-    if (tokens !== null) lines.push(["tokens", `${int(tokens.length)} of ${int(state.blockSize)}`]);
-    if (tokens !== null) {
-      const from = state.contentIndex[block]! * state.blockSize;
-      lines.push(["positions", `${int(from)} – ${int(from + state.blockSize - 1)} of ${state.contentOf[block]}`]);
-    }
-    if (hash !== "") lines.push(["hash", hash.slice(0, 12)]);
-    if (used >= 0) lines.push(["last use", `step ${int(used)}, ${count(state.step - used, "step")} ago`]);
-    if (owners.length === 0) lines.push(["reused", `after ${count(reuseRank(state)[block]!, "other block")}`]);
-    const owner = owners[0];
-    this.card.show(this.pointer!, {
-      title: `Block ${int(block)}`,
-      ...(owner === undefined ? {} : { colour: css(this.colourOf(owner)) }),
-      lines,
-      ...(tokens === null ? {} : { code: visible(tokens.map((id) => session.store.text(id)).join("")) }),
+    const story = tellBlock(session.store, state, block);
+    const owner = story.owners[0];
+    session.hover(owner ?? null);
+    const beside = this.layout === null ? 1 : Math.round(1 / (this.layout.pitch / this.box.scale) ** 2);
+    this.card.show(event, {
+      title: story.title,
+      ...(owner === undefined ? {} : { colour: css(ownerColour(session.store, this.context.theme(), owner)) }),
+      ...(beside > 1
+        ? { note: `One of about ${int(beside)} blocks under this pixel; zoom in to tell them apart.` }
+        : {}),
+      lines: story.lines,
+      ...(story.text === null ? {} : { code: story.text }),
     });
   }
 
   /** Click pins the block and its owner; a second click on a shared block goes on to its next owner. */
   private pick(event: MouseEvent): void {
     const { session } = this.context;
-    const state = session.store.stateAt(session.cursor);
+    const state = this.state;
     const block = state === null ? null : this.blockUnder(event, state);
     if (state === null || block === null) {
       session.select({});
@@ -419,18 +558,4 @@ class BlocksView implements View {
     const again = session.selection.block === block ? owners.indexOf(session.selection.request ?? "") : -1;
     session.select({ block, request: owners[(again + 1) % Math.max(1, owners.length)] ?? null });
   }
-}
-
-/** A colour as one word of image data. */
-function word(colour: Rgb): number {
-  return (0xff000000 | (colour[2] << 16) | (colour[1] << 8) | colour[0]) >>> 0;
-}
-
-function firstFree(state: EngineState, n: number): number[] {
-  const found: number[] = [];
-  for (const block of state.free) {
-    if (found.length === n) break;
-    found.push(block);
-  }
-  return found;
 }
