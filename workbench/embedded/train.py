@@ -29,6 +29,7 @@ from tqdm import tqdm
 from workbench.embedded import data
 from workbench.embedded.network import Decoder, Shape, load, save
 from workbench.embedded.optim import Optimiser
+from workbench.embedded.repetition import repeated_rows, repetition_loss
 from workbench.embedded.score import total_loss
 
 SHAPES = {
@@ -43,7 +44,9 @@ class Recipe:
     """Everything that decides a run, besides the text and the shape.
 
     Steps are optimiser steps of ``tokens_per_step`` tokens; ``decay_steps`` of them, at the end, take the learning
-    rate to zero. ``minutes`` (None for no limit) can shorten the flat part.
+    rate to zero. ``minutes`` (None for no limit) can shorten the flat part. While the rate falls, ``repeat_rows`` rows
+    of ``flat_length`` tokens a step teach the model to leave loops (repetition.py), their loss weighted by
+    ``repeat_weight``.
     """
 
     steps: int
@@ -57,6 +60,8 @@ class Recipe:
     weight_decay: float = 0.1
     dropout: float = 0.0
     gutenberg_share: float = 0.0
+    repeat_rows: int = 0
+    repeat_weight: float = 0.5
 
     @property
     def decay_start(self) -> int:
@@ -131,6 +136,9 @@ def train(
             block = torch.from_numpy(rows)
             loss = compiled(block[:, :-1], block[:, 1:])
             loss.backward()
+            if recipe.repeat_rows and step >= recipe.decay_start:
+                repeats = repeated_rows(stories, recipe.repeat_rows, recipe.flat_length, rng)
+                (recipe.repeat_weight * repetition_loss(model.logits(repeats.ids[:, :-1]), repeats)).backward()
             optimiser.step(recipe.lr_at(step))
             recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
             step += 1
@@ -185,6 +193,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lr", type=float, default=6e-3)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--repeat-rows", type=int, default=0, help="rows a step that teach the model to leave loops")
+    parser.add_argument("--repeat-weight", type=float, default=0.5)
     parser.add_argument("--gutenberg-share", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -203,6 +213,8 @@ def main() -> None:
         lr=args.lr,
         dropout=args.dropout,
         gutenberg_share=args.gutenberg_share,
+        repeat_rows=args.repeat_rows,
+        repeat_weight=args.repeat_weight,
     )
     report = train(SHAPES[args.recipe], recipe, args.out, tokenizer, corpus, args.start)
     (args.out / "curve.json").write_text(json.dumps(report, indent=1) + "\n")
