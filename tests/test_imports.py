@@ -25,7 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "workbench_kernels": set(),
     "runtime": {"core", "workbench_kernels"},
     "embedded": set(),
-    "llm": {"core", "trace", "engine", "runtime", "embedded", "widgets"},
+    "llm": {"core", "trace", "engine", "runtime", "embedded", "widgets", "quality"},
+    "quality": {"core", "runtime", "embedded", "tables", "llm"},
     "show": {"trace", "llm", "widgets"},
     "tables": set(),
     "compare": {"core", "trace", "sim", "tables"},
@@ -42,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
 
 # The layers that may name these libraries, which cost seconds and hundreds of megabytes to load.
 HEAVY = {"torch", "transformers", "triton", "numba", "safetensors", "tokenizers"}
-HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm"}
+HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm", "quality"}
 
 # Where an import of ours inside a function is meant: to load torch only when a model is, or one command's needs only.
 LAZY = {"workbench/__init__.py", "workbench/llm.py", "workbench/show.py", "workbench/cli.py"}

@@ -30,6 +30,9 @@ from workbench.trace import Trace
 from workbench.trace.why import Why
 
 if TYPE_CHECKING:
+    import torch
+
+    from workbench.quality.report import Quality
     from workbench.widgets.engine_widget import EngineWidget
 
 Message = Mapping[str, str]
@@ -103,6 +106,7 @@ class LLM:
         config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
         runner = TorchModelRunner(loaded, config)
         self.args = args
+        self._runner = runner
         self.engine_id = uuid.uuid4().hex[:12]
         self._notes = loaded.notes
         settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
@@ -324,6 +328,53 @@ class LLM:
     def memory(self) -> list[MemoryRow]:
         """Who holds the bytes."""
         return self._loop.call(lambda: list(self._loop.core.runner.memory()))
+
+    def logits(self, token_ids: Sequence[int], first: int = 0) -> "torch.Tensor":
+        """The model's logits [tokens - first, vocab] in float32 of one sequence of token ids, from `first` on.
+
+        Computed between two steps, in memory of its own: requests in flight and cached prefixes are left alone, and
+        nothing of it is in the trace.
+        """
+        tokens = list(token_ids)
+        self._loop.core.scheduler.check_request(tokens[:-1] or tokens, SamplingParams(max_tokens=1))
+        if not 0 <= first < len(tokens):
+            raise InvalidRequestError(f"first={first} is not one of the {len(tokens)} tokens")
+        return self._loop.call(lambda: self._runner.logits(tokens, first))
+
+    def quality(
+        self,
+        against: "LLM | None" = None,
+        *,
+        text: str | None = None,
+        prompts: Sequence[str | Sequence[int]] | None = None,
+        n_ctx: int | None = None,
+        max_chunks: int | None = None,
+        greedy_tokens: int = 64,
+        use_tqdm: bool = True,
+    ) -> "Quality":
+        """How much the answers differ from those of `against`, by default the same model in full precision.
+
+        Perplexity, KL divergence and equal top tokens over `text` (default: the bundled held-out stories), cut into
+        chunks of n_ctx tokens (512, or the model's context) of which the second half counts; or over `prompts` of your
+        own, whole. Figures are named and defined as llama.cpp's `llama-perplexity --kl-divergence` has them. Besides,
+        where the answer first leaves the base's greedy continuation of greedy_tokens tokens (0: leave that out).
+
+        Requests in flight go on. Without `against`, the full-precision model is loaded beside this one for as long as
+        it takes, if this one is not it.
+        """
+        from workbench.quality.measure import measure  # loads torch
+
+        options: dict[str, Any] = {
+            "text": text,
+            "prompts": prompts,
+            "n_ctx": n_ctx,
+            "max_chunks": max_chunks,
+            "greedy_tokens": greedy_tokens,
+            "use_tqdm": use_tqdm,
+        }
+        if against is not None:
+            return measure(self, against, **options)
+        return measure(self, self, notes=("it is the full-precision model, measured against itself",), **options)
 
     def get_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None if the model has none."""

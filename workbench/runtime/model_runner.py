@@ -1,6 +1,7 @@
 """Runs plans: keeps the KV pool and the rows, makes a step's inputs, calls the model, samples."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +20,8 @@ from workbench.runtime.threads import step_threads, torch_threads
 from workbench_kernels.dispatch import Choice, select_kernels
 from workbench_kernels.metadata import make_metadata
 
+SCORING_BLOCK = 16  # tokens a KV block where logits are computed outside of the pool
+
 
 class TorchModelRunner:
     """A loaded model with a KV pool of config.num_blocks blocks. One thread at a time may call it.
@@ -30,6 +33,7 @@ class TorchModelRunner:
         self._spec = loaded.spec
         self._eos_token_ids = config.eos_token_ids
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
+        self._dtype = dtype
         self._model = loaded.model
         self._kv = KVStore(loaded.spec, config.num_blocks, config.block_size, device, dtype)
         self._batch = InputBatch(
@@ -87,6 +91,29 @@ class TorchModelRunner:
             )
         done = time.perf_counter()
         return RunnerOutput(sampled, errors, prepared - began, forwarded - prepared, done - forwarded)
+
+    def logits(self, token_ids: Sequence[int], first: int = 0) -> torch.Tensor:
+        """Logits [tokens - first, vocab] in float32 of one sequence from its token `first` on.
+
+        Computed as a step computes them, in KV memory of its own, so no request and no cached block is touched.
+        """
+        if self._closed:
+            raise EngineClosedError("this model runner was closed; make a new LLM")
+        count, device = len(token_ids), torch.device(self._spec.device)
+        blocks = -(-count // SCORING_BLOCK)
+        threads = step_threads(self._spec, count, self._threads)
+        with torch.inference_mode(), torch_threads(threads):
+            kv = self._scoring_store(blocks)
+            table = np.arange(blocks, dtype=np.int32)[None]
+            meta = make_metadata(
+                np.array([0, count]), np.array([count]), np.zeros(1, np.int64), table, SCORING_BLOCK, device
+            )
+            tokens = torch.tensor(token_ids, dtype=torch.int64, device=device)
+            rows = torch.arange(first, count, device=device)
+            return self._model.forward(tokens, meta, kv.layers, self._kernels, rows)
+
+    def _scoring_store(self, num_blocks: int) -> KVStore:
+        return KVStore(self._spec, num_blocks, SCORING_BLOCK, torch.device(self._spec.device), self._dtype)
 
     def memory(self) -> list[MemoryRow]:
         """The bytes that this process (on a GPU: the device) holds, by purpose; the rows add up to all of them."""

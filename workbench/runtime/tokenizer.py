@@ -45,7 +45,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt, with the special tokens that the model expects around it."""
-        return list(self.hf(text)["input_ids"])
+        return list(self.hf(text, verbose=False)["input_ids"])  # the engine itself says what is too long
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, special ones left out."""
