@@ -77,6 +77,7 @@ class LLM:
         from workbench.runtime.loader import load_model
         from workbench.runtime.memory import plan_num_blocks
         from workbench.runtime.model_runner import TorchModelRunner
+        from workbench.widgets.lab_pages import announce
 
         args = EngineArgs.from_dict(
             {
@@ -117,6 +118,7 @@ class LLM:
         self._client = EngineClient(self._loop, loaded.tokenizer)
         # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
         self._finalizer = weakref.finalize(self, self._loop.shutdown)
+        announce(self._client)
 
     # Making text
 

@@ -128,7 +128,7 @@ def test_a_silent_page_is_dropped(engine, monkeypatch):
     widget = make_widget(engine)
     page = Page(widget, acknowledge=False)
     page.tell(type="subscribe")
-    wait_until(lambda: not widget._feed._thread.is_alive())
+    wait_until(lambda: not widget._channel._feed._thread.is_alive())
     assert engine.core.hooks._on_step == ()
 
 
@@ -138,7 +138,7 @@ def test_unsubscribing_ends_the_stream_and_the_hook(engine):
     page.tell(type="subscribe")
     wait_until(lambda: page.frames)
     page.tell(type="unsubscribe")
-    wait_until(lambda: not widget._feed._thread.is_alive())
+    wait_until(lambda: not widget._channel._feed._thread.is_alive())
     assert engine.core.hooks._on_step == ()
 
 

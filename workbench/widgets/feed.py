@@ -44,10 +44,12 @@ class Feed:
         self._generation = 0  # a thread that finds another number than its own has been replaced and ends
         self._acknowledged = 0
         self._last_heard = 0.0
+        self._frame_seconds = FRAME_SECONDS
 
-    def subscribe(self) -> None:
-        """Begin anew with a keyframe."""
+    def subscribe(self, updates_per_second: float | None = None) -> None:
+        """Begin anew with a keyframe. A page may ask for fewer frames than 20 a second, down to one."""
         with self._lock:
+            self._frame_seconds = FRAME_SECONDS if updates_per_second is None else 1.0 / max(1.0, updates_per_second)
             self._generation += 1
             self._acknowledged = 0
             self._last_heard = time.monotonic()
@@ -92,6 +94,7 @@ class Feed:
                     self._wake.wait(HEARTBEAT_SECONDS)
                 self._wake.clear()
                 pause = FAST_FRAME_SECONDS if FAST_STEPS < page.num_steps < FRAME_STEPS else FRAME_SECONDS
+                pause = max(pause, self._frame_seconds)
                 time.sleep(max(0.0, pause - (time.monotonic() - began)))
         finally:
             if remove_hook is not None:

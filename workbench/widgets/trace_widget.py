@@ -4,7 +4,8 @@ from typing import Any
 
 from workbench.trace import Trace
 from workbench.trace.wire import dumps
-from workbench.widgets.view_widget import PROTOCOL_VERSION, ViewWidget
+from workbench.widgets.protocol import PROTOCOL_VERSION
+from workbench.widgets.view_widget import ViewWidget
 
 FRAME_STEPS = 2000
 

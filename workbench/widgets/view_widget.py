@@ -9,7 +9,6 @@ import traitlets
 from workbench.core.errors import ConfigError
 from workbench.widgets.subshell import mend_comm
 
-PROTOCOL_VERSION = 1
 VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
 
 BUNDLE = Path(__file__).parent / "static" / "workbench.js"
