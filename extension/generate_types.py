@@ -112,7 +112,7 @@ def _type(hint: Any, wire: bool = False) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " | ".join(_type(a, wire) for a in arguments)
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+    if origin is Sequence or (origin is tuple and arguments[1:] == (Ellipsis,)):
         inner = _type(arguments[0], wire)
         return f"({inner})[]" if "|" in inner else f"{inner}[]"
     if origin is tuple:
@@ -126,7 +126,7 @@ def _decode(hint: Any, value: str) -> str:
     if _is_row(hint):
         return f"decode{hint.__name__}({value})"
     arguments = get_args(hint)
-    if get_origin(hint) is tuple and arguments and _is_row(arguments[0]):
+    if get_origin(hint) in (tuple, Sequence) and arguments and _is_row(arguments[0]):
         return f"{value}.map(decode{arguments[0].__name__})"
     if get_origin(hint) is dict and _is_row(arguments[1]):
         row = arguments[1].__name__

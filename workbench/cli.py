@@ -19,12 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_argument("what", nargs="*", help="which measurements (default: all); see `workbench bench --list`")
     bench.add_argument("--list", action="store_true", help="name the measurements and end")
     bench.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: 5)")
+    bench.add_argument("--nano-vllm", metavar="FOLDER", help="a checkout of nano-vllm: its scheduler beside ours")
     bench.add_argument("--json", metavar="FILE", help="write the figures to a file too")
     args = parser.parse_args(argv)
     if args.command == "demo":
         from workbench.demo import run_demo
 
         return run_demo(args.prompts, args.model, args.max_tokens, args.temperature, args.blocks, args.speed)
-    from workbench.bench.run import run_bench
+    from workbench.bench.run import Options, run_bench
 
-    return run_bench(args.what, args.list, args.rounds, args.json)
+    return run_bench(args.what, Options(args.rounds, args.nano_vllm), args.list, args.json)

@@ -12,6 +12,7 @@ import gzip
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def text(token_ids: list[int]) -> str:
 
 def plain(value: Any) -> dict[str, Any]:
     """A dataclass as an object whose NamedTuples JSON turns into arrays."""
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {name: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for name, v in found.items()}
 
 
 def engine_info(config: SchedulerConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.bench.compare import Comparison, compare
+from workbench.bench.nano_vllm import NanoVLLM
 from workbench.bench.peers import TransformersContinuousBatching, TransformersGenerate, Workbench
-from workbench.bench.scheduler_bench import scheduler_speed
+from workbench.bench.scheduler_bench import scheduler_rows
 from workbench.bench.workloads import workload
+from workbench.core.errors import WorkbenchError
 from workbench.embedded import model_path
 from workbench.llm import LLM
 
@@ -24,20 +27,32 @@ MAX_NUM_SEQS = 16
 Rows = list[dict[str, Any]]
 
 
-def run_bench(names: Sequence[str], list_only: bool, rounds: int, json_path: str | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the measurements may ask. rounds: alternating ones. nano_vllm: a checkout of it, or None."""
+
+    rounds: int = 5
+    nano_vllm: str | None = None
+
+
+def run_bench(names: Sequence[str], options: Options, list_only: bool = False, json_path: str | None = None) -> int:
     """Run the named measurements (all if none is named), print them, maybe write them; returns the exit status."""
     if list_only:
         for name, measure in MEASUREMENTS.items():
             print(f"{name:12} {(measure.__doc__ or '').splitlines()[0]}")
         return 0
     unknown = [name for name in names if name not in MEASUREMENTS]
-    if unknown or rounds < 1:
+    if unknown or options.rounds < 1:
         known = ", ".join(MEASUREMENTS)
         print(f"workbench bench: no measurement {unknown}; there are {known}; rounds at least 1", file=sys.stderr)
         return 2
     console, figures = Console(), {}
     for name in names or MEASUREMENTS:
-        rows = MEASUREMENTS[name](rounds)
+        try:
+            rows = MEASUREMENTS[name](options)
+        except WorkbenchError as error:
+            print(f"workbench bench: {name}: {error}", file=sys.stderr)
+            return 1
         figures[name] = rows
         console.print(_table(name, rows))
     if json_path:
@@ -45,53 +60,41 @@ def run_bench(names: Sequence[str], list_only: bool, rounds: int, json_path: str
     return 0
 
 
-def throughput(rounds: int) -> Rows:
+def throughput(options: Options) -> Rows:
     """16 requests at once (S16, W2) against transformers' continuous batching, same weights, float32."""
     with LLM(max_num_seqs=MAX_NUM_SEQS) as llm:
         theirs = TransformersContinuousBatching(str(model_path()), MAX_NUM_SEQS)
         try:
             ours = Workbench(llm)
             return [
-                _row(compare("throughput", name, workload(name, llm.model.vocab_size), ours, theirs, rounds))
+                _row(compare("throughput", name, workload(name, llm.model.vocab_size), ours, theirs, options.rounds))
                 for name in ("S16", "W2")
             ]
         finally:
             theirs.close()
 
 
-def single(rounds: int) -> Rows:
+def single(options: Options) -> Rows:
     """One request (S1) against transformers' generate, same weights, float32."""
     with LLM() as llm:
         theirs = TransformersGenerate(str(model_path()))
         items = workload("S1", llm.model.vocab_size)
-        return [_row(compare("single stream", "S1", items, Workbench(llm), theirs, rounds))]
+        return [_row(compare("single stream", "S1", items, Workbench(llm), theirs, options.rounds))]
 
 
-def watching(rounds: int) -> Rows:
+def watching(options: Options) -> Rows:
     """16 requests with a dashboard's stream open against the same without; the browser's own work is not in it."""
     with LLM(max_num_seqs=MAX_NUM_SEQS) as llm:
         items = workload("W2", llm.model.vocab_size)
-        return [_row(compare("watching", "W2", items, Workbench(llm, watched=True), Workbench(llm), rounds))]
+        return [_row(compare("watching", "W2", items, Workbench(llm, watched=True), Workbench(llm), options.rounds))]
 
 
-def scheduler(rounds: int) -> Rows:
-    """Microseconds of a scheduling step at 1 to 1,024 running requests, records included, no model."""
-    rows = []
-    for count in (1, 16, 64, 256, 1024):
-        found = [scheduler_speed(count, steps=100) for _ in range(rounds)]
-        best = min(found, key=lambda speed: speed.step_microseconds)
-        rows.append(
-            {
-                "running": count,
-                "µs per step": round(statistics.median(s.step_microseconds for s in found), 1),
-                "µs per request": round(statistics.median(s.request_microseconds for s in found), 2),
-                "best µs per step": round(best.step_microseconds, 1),
-            }
-        )
-    return rows
+def scheduler(options: Options) -> Rows:
+    """CPU microseconds of a step that decodes 1 to 1,024 requests, records kept, no model; nano-vllm's beside it."""
+    return scheduler_rows(options.rounds, None if options.nano_vllm is None else NanoVLLM(options.nano_vllm))
 
 
-MEASUREMENTS: dict[str, Callable[[int], Rows]] = {
+MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "throughput": throughput,
     "single": single,
     "watching": watching,

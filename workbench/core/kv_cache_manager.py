@@ -42,6 +42,10 @@ class KVCacheManager:
         copy = first < len(table) and self.pool.ref_counts[table[first]] > 1
         return -(-(start + num_new_tokens) // size) - len(table) + copy
 
+    def room_of(self, request: Request) -> int:
+        """Tokens that the request's blocks can hold."""
+        return len(self.tables[request.request_id]) * self.block_size
+
     def find_prefix(self, request: Request) -> list[int]:
         """Cached blocks that hold the request's first tokens. At least one token is left to compute, for its logits."""
         if not self.enable_prefix_caching:

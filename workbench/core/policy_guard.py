@@ -56,7 +56,7 @@ class PolicyGuard:
     def share(self, request: Request, wanted: int, left: int) -> int:
         """Tokens for a request, 0 to min(wanted, left)."""
         most = min(wanted, left)
-        if most == 0 or self._plain_share or self._failing is not None:
+        if most == 0 or self.plain_share or self._failing is not None:
             return most
         try:
             share = self.policy.share(request, wanted, left)
@@ -105,8 +105,8 @@ class PolicyGuard:
     def _put(self, policy: Policy) -> None:
         self.policy = policy
         self._failing = None
-        # Found out once, as share is asked for every request in every step.
-        self._plain_share = type(policy).share is Policy.share
+        # Found out once, as share is asked for every request in every step. True: all get what the budget leaves.
+        self.plain_share = type(policy).share is Policy.share
 
 
 def _checked_key(policy: Policy, request: Request) -> Key:

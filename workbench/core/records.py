@@ -4,6 +4,7 @@ Records are plain values (strings, numbers, tuples), so that they can be saved, 
 step follows from the state before it and the step's record; trace/replay.py holds that rule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -92,9 +93,9 @@ class StepRecord:
     time: float
     times: StepTimes
     arrivals: tuple[Arrival, ...]
-    decisions: tuple[Decision, ...]
+    decisions: Sequence[Decision]
     block_events: tuple[BlockEvent, ...]
-    sampled: tuple[Sampled, ...]
+    sampled: Sequence[Sampled]
     finished: tuple[Finished, ...]
     changes: tuple[SettingChange, ...]
     num_scheduled_tokens: int

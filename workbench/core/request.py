@@ -32,12 +32,16 @@ class Request:
     compute; that one number covers whole prompts, chunks, prefix hits, resumed requests and decoding alike.
     arrival_seq is the order of arrival and breaks every tie. leader is the sequence of the same prompt (n > 1) whose
     prompt blocks this one will share.
+
+    ending_tokens: sampling one of these may end it. quiet_until: while fewer tokens than that are computed, the request
+    decodes, its last block is its own and has room, and its output is not at its longest: nothing to decide.
     """
 
     __slots__ = (
         "arrival_seq",
         "arrival_time",
         "block_hashes",
+        "ending_tokens",
         "finish_reason",
         "label",
         "last_wait",
@@ -49,6 +53,7 @@ class Request:
         "parent_id",
         "priority",
         "prompt_token_ids",
+        "quiet_until",
         "request_id",
         "sampling_params",
         "seed",
@@ -71,6 +76,7 @@ class Request:
         parent_id: str | None = None,
         leader: "Request | None" = None,
         label: str = "",
+        ending_tokens: frozenset[int] = frozenset(),
     ) -> None:
         self.request_id = request_id
         self.parent_id = request_id if parent_id is None else parent_id
@@ -85,7 +91,9 @@ class Request:
         self.leader = leader
         self.label = label
         self.token_ids: list[int] = list(prompt_token_ids)
+        self.ending_tokens = ending_tokens
         self.num_computed_tokens = 0
+        self.quiet_until = 0
         self.num_preemptions = 0
         self.block_hashes: list[str] = []
         self.sort_key: tuple[Any, ...] = ()  # the policy's key, asked for once

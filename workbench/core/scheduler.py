@@ -34,13 +34,13 @@ from workbench.core.records import (
     BlockEvent,
     Finished,
     RequestState,
-    Sampled,
     SettingChange,
     Snapshot,
     StepRecord,
     StepTimes,
 )
 from workbench.core.request import Request, RequestStatus
+from workbench.core.rows import NOTHING_SAMPLED, Decisions, Packer, SampledTokens
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import (
     Action,
@@ -54,6 +54,7 @@ from workbench.core.scheduler_output import (
 )
 
 _sort_key = attrgetter("sort_key")
+_new = tuple.__new__  # a named tuple's own constructor takes twice as long
 
 
 class StepEvents(NamedTuple):
@@ -61,7 +62,7 @@ class StepEvents(NamedTuple):
 
     arrivals: tuple[Arrival, ...]
     block_events: tuple[BlockEvent, ...]
-    sampled: tuple[Sampled, ...]
+    sampled: SampledTokens
     finished: tuple[Finished, ...]
 
 
@@ -78,7 +79,8 @@ class Scheduler:
         self.num_steps = 0
         self._num_arrivals = 0
         self._arrivals: list[Arrival] = []
-        self._sampled: list[Sampled] = []
+        self._sampled: SampledTokens = NOTHING_SAMPLED
+        self._packers = (Packer(), Packer())  # of decisions and of sampled tokens
         self._finished: list[Finished] = []
         self._dropped: list[str] = []
 
@@ -140,6 +142,7 @@ class Scheduler:
         names = [request_id] if params.n == 1 else [f"{request_id}.{i}" for i in range(params.n)]
         if any(name in self.requests for name in names):
             raise InvalidRequestError(f"a request named {request_id!r} is alive already; choose another id")
+        ending = frozenset(params.stop_token_ids) | frozenset(() if params.ignore_eos else self.config.eos_token_ids)
         made: list[Request] = []
         for index, name in enumerate(names):
             request = Request(
@@ -154,6 +157,7 @@ class Scheduler:
                 parent_id=request_id,
                 leader=made[0] if made else None,
                 label=label,
+                ending_tokens=ending,
             )
             self._num_arrivals += 1
             self.requests[name] = request
@@ -169,14 +173,12 @@ class Scheduler:
         step = _Step(self.config.max_num_batched_tokens)
         self._schedule_running(step)
         self._schedule_waiting(step)
-        decisions = step.decisions
-        if not step.scheduled and not step.preempted and decisions:
+        if not step.scheduled and not step.preempted and step.decisions:
             self.guard.nobody_ran()
-        ordered = [decisions[r.request_id] for r in self.running] + [decisions[r.request_id] for r in self.waiting]
         dropped, self._dropped = tuple(self._dropped), []
         output = SchedulerOutput(
             step=self.num_steps,
-            decisions=tuple(ordered),
+            decisions=self._decisions(step),
             scheduled=tuple(step.scheduled),
             new_requests=tuple(step.new_requests),
             copies=tuple(step.copies),
@@ -205,25 +207,30 @@ class Scheduler:
         errors: dict[str, str],
     ) -> None:
         """Take a step's results. text_stops: request id -> the stop string its text reached. errors: id -> message."""
-        block_size = self.config.block_size
-        for item in plan.scheduled:
-            request = self.requests.get(item.request_id)
+        names, tokens, positions, details = [], [], [], {}
+        for name, token_ids, before, _, _, sample in plan.scheduled:
+            request = self.requests.get(name)
             if request is None:
-                raise WorkbenchError(f"the plan names {item.request_id}, which is not alive")
-            if item.request_id in errors:
-                self._finish(request, "error", errors[item.request_id])
+                raise WorkbenchError(f"the plan names {name}, which is not alive")
+            if name in errors:
+                self._finish(request, "error", errors[name])
                 continue
-            before = request.num_computed_tokens
-            after = request.num_computed_tokens = before + len(item.token_ids)
-            if before // block_size != after // block_size:
+            after = request.num_computed_tokens = before + len(token_ids)
+            quiet = after < request.quiet_until and len(token_ids) == 1
+            if not quiet:
                 self.kv.cache_full_blocks(request, before)
-            if not item.sample:
+            if not sample:
                 continue
-            token = sampled[item.request_id]
-            request.token_ids.append(token.token_id)
-            position = request.num_output_tokens - 1
-            self._sampled.append(Sampled(item.request_id, *token, position))
-            self._check_stop(request, token.token_id, text_stops.get(item.request_id))
+            token, logprob, alternatives = sampled[name]
+            request.token_ids.append(token)
+            names.append(name)
+            tokens.append(token)
+            positions.append(after - request.num_prompt_tokens)
+            if logprob is not None:
+                details[len(names) - 1] = (logprob, alternatives)
+            if not quiet or token in request.ending_tokens or name in text_stops:
+                self._check_stop(request, token, text_stops.get(name))
+        self._sampled = SampledTokens(self._packers[1].ids(names), tokens, positions, details)
 
     def fail(self, plan: SchedulerOutput, message: str) -> None:
         """End every request of a plan that could not be run, with finish_reason "error"; the others go on."""
@@ -246,10 +253,8 @@ class Scheduler:
 
     def take_events(self) -> StepEvents:
         """Everything that happened since the last call, in order, once."""
-        events = StepEvents(
-            tuple(self._arrivals), tuple(self.kv.pool.events), tuple(self._sampled), tuple(self._finished)
-        )
-        self._arrivals, self._sampled, self._finished, self.kv.pool.events = [], [], [], []
+        events = StepEvents(tuple(self._arrivals), tuple(self.kv.pool.events), self._sampled, tuple(self._finished))
+        self._arrivals, self._sampled, self._finished, self.kv.pool.events = [], NOTHING_SAMPLED, [], []
         return events
 
     def record(
@@ -345,6 +350,10 @@ class Scheduler:
             held, used = len(self.kv.tables[request.request_id]), self.kv.blocks_for(request.num_computed_tokens)
             if held < used or not 0 <= request.num_computed_tokens < request.num_tokens:
                 raise WorkbenchError(f"{request!r} holds {held} blocks and has filled {used}")
+            quiet = request.quiet_until - request.num_computed_tokens
+            left = request.num_tokens - request.num_computed_tokens
+            if quiet > 0 and (left != 1 or self.kv.blocks_needed(request, quiet)):
+                raise WorkbenchError(f"{request!r} is not as quiet as it says")
         if any(r.num_computed_tokens for r in self.waiting):
             raise WorkbenchError("a waiting request claims computed tokens")
 
@@ -352,6 +361,9 @@ class Scheduler:
         index = 0
         while index < len(self.running):
             request = self.running[index]
+            if request.num_computed_tokens < request.quiet_until and step.budget and self.guard.plain_share:
+                index = step.decode(self.running, index)
+                continue
             wanted = request.num_tokens - request.num_computed_tokens
             num_tokens = self.guard.share(request, wanted, step.budget)
             if num_tokens == 0:
@@ -366,10 +378,7 @@ class Scheduler:
                     break
                 need = self.kv.blocks_needed(request, num_tokens)  # a copy-on-write may have become needless
             else:
-                if wanted == 1 and need == 0 and len(request.token_ids) > request.num_prompt_tokens:
-                    self._decode(step, request)
-                else:
-                    self._run(step, request, num_tokens, wanted, Reason.CHUNK)
+                self._run(step, request, num_tokens, wanted, Reason.CHUNK)
                 index += 1
 
     def _schedule_waiting(self, step: "_Step") -> None:
@@ -404,6 +413,7 @@ class Scheduler:
             shared = self.kv.prompt_blocks_of(leader)
             num_cached = request.num_prompt_tokens - 1
             copy = 1  # the last prompt token is recomputed for its logits, in a copy of the last shared block
+            leader.quiet_until = 0
         else:
             shared = self.kv.find_prefix(request)
             num_cached = len(shared) * cfg.block_size
@@ -437,12 +447,6 @@ class Scheduler:
         self._run(step, request, num_tokens, wanted, reason, num_cached)
         return True
 
-    def _decode(self, step: "_Step", request: Request) -> None:
-        """The commonest case of _run, kept short: one token, and room for it in the last block."""
-        name, start = request.request_id, request.num_computed_tokens
-        step.scheduled.append(ScheduledRequest(name, (request.token_ids[-1],), start, 0, (), True))
-        step.take(Decision(name, Action.DECODE, Reason.DECODE, 1, start))
-
     def _run(
         self, step: "_Step", request: Request, num_tokens: int, wanted: int, reason: Reason, num_cached: int = 0
     ) -> None:
@@ -452,24 +456,32 @@ class Scheduler:
         admitted = reason is not Reason.CHUNK
         block_start = 0 if admitted else update.block_start
         block_ids = tuple(self.kv.tables[request.request_id]) if admitted else update.block_ids
+        sample = start + num_tokens == request.num_tokens
+        token_ids = tuple(request.token_ids[start : start + num_tokens])
         step.copies.extend(update.copies)
-        step.scheduled.append(
-            ScheduledRequest(
-                request.request_id,
-                tuple(request.token_ids[start : start + num_tokens]),
-                start,
-                block_start,
-                block_ids,
-                start + num_tokens == request.num_tokens,
-            )
-        )
+        step.scheduled.append(ScheduledRequest(request.request_id, token_ids, start, block_start, block_ids, sample))
+        if sample:
+            request.quiet_until = min(self.kv.room_of(request), request.num_prompt_tokens + request.max_tokens - 1)
         if not admitted and request.num_output_tokens > 0 and wanted == 1:
-            decision = Decision(request.request_id, Action.DECODE, Reason.DECODE, 1, start)
+            step.num_decodes += 1
+            step.charge(request, 1)
         else:
-            decision = Decision(
+            step.decisions[request.request_id] = Decision(
                 request.request_id, Action.PREFILL, reason, num_tokens, start, num_cached, wanted, num_tokens
             )
-        step.take(decision)
+            step.charge(request, num_tokens)
+
+    def _decisions(self, step: "_Step") -> Decisions:
+        """Everybody's decision in order: those that were noted, and for all others that they decode."""
+        live = self.running + self.waiting
+        names = self._packers[0].ids([r.request_id for r in live])
+        if step.num_decodes + len(step.decisions) != len(names):
+            raise WorkbenchError(
+                f"step {self.num_steps}: {len(names)} requests are alive, {step.num_decodes} decode and "
+                f"{len(step.decisions)} have another decision"
+            )
+        noted = [step.decisions.get(name) for name in names] if step.decisions else ()
+        return Decisions(names, [r.num_computed_tokens for r in live], noted)
 
     def _wait_for_budget(self, step: "_Step", request: Request, wanted: int) -> None:
         if step.budget == 0:
@@ -506,7 +518,7 @@ class Scheduler:
         self.running.remove(victim)
         self.kv.free(victim)
         victim.move_to(RequestStatus.PREEMPTED)
-        victim.num_computed_tokens = 0
+        victim.num_computed_tokens = victim.quiet_until = 0
         victim.num_preemptions += 1
         insort(self.waiting, victim, key=_sort_key)
         self._dropped.append(victim.request_id)
@@ -566,24 +578,53 @@ class Scheduler:
 class _Step:
     """A plan in the making."""
 
-    __slots__ = ("budget", "copies", "decisions", "largest", "largest_tokens", "new_requests", "preempted", "scheduled")
+    __slots__ = (
+        "budget",
+        "copies",
+        "decisions",
+        "largest",
+        "largest_tokens",
+        "new_requests",
+        "num_decodes",
+        "preempted",
+        "scheduled",
+    )
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.scheduled: list[ScheduledRequest] = []
         self.new_requests: list[NewRequest] = []
         self.copies: list[BlockCopy] = []
-        self.decisions: dict[str, Decision] = {}
+        self.decisions: dict[str, Decision] = {}  # of those that do not decode
+        self.num_decodes = 0
         self.preempted = ""
         self.largest = ""  # who has taken the largest part of the token budget
         self.largest_tokens = 0
 
-    def take(self, decision: Decision) -> None:
-        """Note a request that runs, and charge the budget."""
-        self.decisions[decision.request_id] = decision
-        self.budget -= decision.num_tokens
-        if decision.num_tokens > self.largest_tokens:
-            self.largest, self.largest_tokens = decision.request_id, decision.num_tokens
+    def decode(self, running: Sequence[Request], index: int) -> int:
+        """Plan one token for each request from `index` on, as long as the budget lasts and each has room for it in its
+        last block; returns the index after them. This is what nearly all requests do in nearly all steps, and there is
+        nothing to decide, so it is one short loop.
+        """
+        first, end = index, min(len(running), index + self.budget)
+        while index < end:
+            request = running[index]
+            start = request.num_computed_tokens
+            if start >= request.quiet_until:
+                break
+            row = (request.request_id, (request.token_ids[-1],), start, 0, (), True)
+            self.scheduled.append(_new(ScheduledRequest, row))
+            index += 1
+        self.num_decodes += index - first
+        self.charge(running[first], 1)
+        self.budget -= index - first - 1
+        return index
+
+    def charge(self, request: Request, num_tokens: int) -> None:
+        """Take tokens off the budget."""
+        self.budget -= num_tokens
+        if num_tokens > self.largest_tokens:
+            self.largest, self.largest_tokens = request.request_id, num_tokens
 
     def wait(self, request: Request, reason: Reason, need: int, have: int, other: str) -> None:
         """Note a request that does not run, reusing the last such note if it says the same."""

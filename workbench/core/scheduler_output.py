@@ -4,6 +4,7 @@ One decision per live request per step. The runner needs only `scheduled`, `new_
 everything that explains the step is in `decisions`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -98,7 +99,7 @@ class SchedulerOutput:
     """One step's plan. Order in `scheduled` is the order of the batch."""
 
     step: int
-    decisions: tuple[Decision, ...]
+    decisions: Sequence[Decision]
     scheduled: tuple[ScheduledRequest, ...]
     new_requests: tuple[NewRequest, ...]
     copies: tuple[BlockCopy, ...]

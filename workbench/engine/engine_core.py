@@ -169,7 +169,7 @@ class EngineCore:
         return record
 
     def _note_first_scheduled(self, plan: SchedulerOutput, now: float) -> None:
-        cached = {d.request_id: d.num_cached for d in plan.decisions if d.num_cached}
+        cached = {d.request_id: d.num_cached for d in plan.decisions if d.num_cached} if plan.new_requests else {}
         for new in plan.new_requests:
             stream, _ = self._sequences[new.request_id]
             if stream.first_scheduled_time is None:

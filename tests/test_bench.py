@@ -1,0 +1,108 @@
+"""`workbench bench` as a user types it: what it measures is not tested here, but that it does and what it says."""
+
+import json
+import sys
+
+import pytest
+
+from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
+from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
+from workbench.cli import main
+from workbench.core.errors import ConfigError, MissingPackageError
+
+# A stand-in with the names and calls of the real one, written for this test: it counts what it is asked to do.
+STAND_IN = {
+    "__init__.py": "raise ImportError('the package itself needs a GPU and must not be loaded')",
+    "config.py": "",
+    "sampling_params.py": "class SamplingParams:\n    def __init__(self, max_tokens): self.max_tokens = max_tokens\n",
+    "engine/block_manager.py": "",
+    "engine/sequence.py": (
+        "class Sequence:\n    block_size = 0\n    def __init__(self, tokens, params): self.tokens = list(tokens)\n"
+    ),
+    "engine/scheduler.py": """
+from nanovllm.engine.sequence import Sequence
+
+class Scheduler:
+    def __init__(self, config):
+        self.config, self.sequences, self.steps = config, [], 0
+
+    def add(self, sequence):
+        self.sequences.append(sequence)
+
+    def schedule(self):
+        assert Sequence.block_size == self.config.kvcache_block_size
+        self.steps += 1
+        return self.sequences, self.steps == 1
+
+    def postprocess(self, sequences, tokens, is_prefill):
+        for sequence, token in zip(sequences, tokens, strict=True):
+            sequence.tokens.append(token)
+""",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "nanovllm"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name, text in STAND_IN.items():
+        path = tmp_path / "nanovllm" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "nanovllm"]:
+        del sys.modules[name]
+
+
+def test_our_scheduler_decodes_in_every_step_and_keeps_every_record():
+    ours = OurDecoding(decoding_prompts(5, 16), max_tokens=40, block_size=16)
+    assert ours.run(30) > 0
+    records = ours.trace.records()
+    assert len(records) == 31
+    assert all(d.action == "decode" for record in records[1:] for d in record.decisions)
+    assert all(len(record.sampled) == 5 for record in records)
+    assert any(record.block_events for record in records[1:])
+
+
+def test_nano_vllm_s_scheduler_is_run_as_it_is(checkout):
+    nano = NanoVLLM(checkout)
+    theirs = NanoDecoding(nano, decoding_prompts(3, 16), max_tokens=40, block_size=16)
+    assert theirs.run(30) > 0
+    assert theirs.scheduler.steps == 31
+    assert [len(s.tokens) for s in theirs.scheduler.sequences] == [len(p) + 31 for p in decoding_prompts(3, 16)]
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"no checkout of nano-vllm: it has no nanovllm/engine/scheduler\.py"):
+        NanoVLLM(tmp_path)
+
+
+def test_what_nano_vllm_lacks_is_named(checkout):
+    (checkout / "nanovllm" / "engine" / "scheduler.py").write_text("import a_library_that_nobody_has")
+    with pytest.raises(MissingPackageError, match="pip install a_library_that_nobody_has"):
+        NanoVLLM(checkout)
+
+
+def test_the_command_prints_the_ratio_and_writes_it(checkout, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("workbench.bench.scheduler_bench.NUM_RUNNING", (1, 4))
+    file = tmp_path / "figures.json"
+    assert main(["bench", "scheduler", "--rounds", "1", "--nano-vllm", str(checkout), "--json", str(file)]) == 0
+    assert "nano" in capsys.readouterr().out
+    rows = json.loads(file.read_text())["figures"]["scheduler"]
+    assert [(row["running"], row["block size"]) for row in rows] == [(1, 16), (4, 16), (1, 256), (4, 256)]
+    assert all(row["µs per step"] > 0 and row["its time / ours"] > 0 for row in rows)
+
+
+def test_without_a_checkout_ours_is_measured_alone(capsys, monkeypatch):
+    monkeypatch.setattr("workbench.bench.scheduler_bench.NUM_RUNNING", (2,))
+    assert main(["bench", "scheduler", "--rounds", "1"]) == 0
+    assert "nano-vllm's µs" not in capsys.readouterr().out
+
+
+def test_mistakes_end_with_a_message_and_a_status(capsys, tmp_path):
+    assert main(["bench", "scheduler", "--nano-vllm", str(tmp_path)]) == 1
+    assert "no checkout of nano-vllm" in capsys.readouterr().err
+    assert main(["bench", "schedular"]) == 2
+    assert "no measurement ['schedular']" in capsys.readouterr().err
+    assert main(["bench", "--list"]) == 0
+    assert "scheduler" in capsys.readouterr().out
