@@ -382,15 +382,22 @@ class LLM:
         """The tokenizer, or None if the model has none."""
         return self._client.tokenizer
 
-    def dashboard(self, height: int = 0) -> "EngineWidget":
-        """All views of this engine, linked, as one widget. height in pixels, 0 for its own."""
-        return self.view("dashboard", height)
+    def dashboard(self, height: int = 0, *, embed_trace: bool = False) -> "EngineWidget":
+        """All views of this engine, linked, as one widget. height in pixels, 0 for its own.
 
-    def view(self, name: str, height: int = 0) -> "EngineWidget":
-        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground" or "controls"."""
+        A saved notebook keeps a picture and its numbers as of the last cell that ran. embed_trace=True keeps a page
+        that replays the whole trace instead, for HTML exports: some 100 kB, and more for a long trace.
+        """
+        return self.view("dashboard", height, embed_trace=embed_trace)
+
+    def view(self, name: str, height: int = 0, *, embed_trace: bool = False) -> "EngineWidget":
+        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground" or "controls".
+
+        height and embed_trace as for `dashboard`.
+        """
         from workbench.widgets.engine_widget import EngineWidget  # ipywidgets is only needed where there is a page
 
-        return EngineWidget(self._client, name, height)
+        return EngineWidget(self._client, name, height, embed_trace=embed_trace)
 
     def __repr__(self) -> str:
         spec, status, config = self.model, self._loop.status(), self._loop.core.scheduler.config

@@ -36,7 +36,11 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
     grid.append(panel);
     stage.add(body, kind.make);
   }
-  const stopMode = session.onChange(() => showMode(root, session));
+  const stopMode = session.onChange(() => {
+    showMode(root, session);
+    hideStill(style, session);
+  });
+  hideStill(style, session);
   showMode(root, session);
   const onKey = (event: KeyboardEvent): void => handleKey(event, session);
   root.addEventListener("keydown", onKey);
@@ -46,6 +50,12 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
     root.remove();
     style.remove();
   };
+}
+
+/** A saved notebook's picture of this engine is not needed where a view of it is alive (workbench/widgets/still.py). */
+function hideStill(style: HTMLElement, session: Session): void {
+  if (session.connection !== "live" || style.childNodes.length > 1) return;
+  style.append(`.iw-still[data-engine="${CSS.escape(session.engineId)}"] { display: none; }`);
 }
 
 function showMode(root: HTMLElement, session: Session): void {

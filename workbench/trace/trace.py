@@ -174,11 +174,14 @@ class Trace:
 
     def to_html(self, path: str | Path, view: str = "dashboard") -> Path:
         """Write one page that replays the trace in any browser, with no kernel and no network; returns the path."""
+        Path(path).write_text(self.page(view), encoding="utf-8")
+        return Path(path)
+
+    def page(self, view: str = "dashboard") -> str:
+        """The HTML that `to_html` writes."""
         title = f"{self.info.get('model', 'engine')}: steps {self.first_step} to {self.last_step}"
         answers = {name: explain_life(life).to_json() for name, life in lives_of(self.records()).items()}
-        page = render_html(self.info, self.payload(), answers, view, title)
-        Path(path).write_text(page, encoding="utf-8")
-        return Path(path)
+        return render_html(self.info, self.payload(), answers, view, title)
 
     def payload(self) -> dict[str, Any]:
         """The whole trace as one keyframe of the views' stream (extension/PROTOCOL.md)."""

@@ -1,9 +1,11 @@
 """The Python side of a view in a cell: a thin anywidget that passes messages between a page and an engine."""
 
+import weakref
 from typing import Any
 
 from workbench.core.errors import EngineClosedError
 from workbench.engine.client import EngineClient
+from workbench.trace import Trace
 from workbench.widgets.engine_channel import EngineChannel
 from workbench.widgets.view_widget import ViewWidget
 
@@ -16,10 +18,11 @@ class EngineWidget(ViewWidget):
 
     _channel: EngineChannel | None = None  # a widget that was refused is closed all the same
 
-    def __init__(self, client: EngineClient, view: str, height: int = 0) -> None:
+    def __init__(self, client: EngineClient, view: str, height: int = 0, *, embed_trace: bool = False) -> None:
         if client.loop.status().state == "closed":
             raise EngineClosedError("the engine was shut down; make a new LLM()")
-        super().__init__(client.loop.core.trace.info["engine_id"], view, height)
+        super().__init__(client.loop.core.trace.info["engine_id"], view, height, embed_trace)
+        self._client = weakref.ref(client)
         self._channel = EngineChannel(client, lambda content, buffers: self.send(content, buffers))
 
     def close(self) -> None:
@@ -27,6 +30,11 @@ class EngineWidget(ViewWidget):
         if self._channel is not None:
             self._channel.close()
         super().close()
+
+    def trace(self) -> Trace | None:
+        """The engine's trace, while there is an engine."""
+        client = self._client()
+        return None if client is None else client.loop.core.trace
 
     def receive(self, content: Any) -> None:
         """Take a message from a page."""

@@ -13,10 +13,14 @@ FRAME_STEPS = 2000
 class TraceWidget(ViewWidget):
     """Sends a trace to a page once, in frames, whenever the page asks for it."""
 
-    def __init__(self, trace: Trace, view: str = "dashboard", height: int = 0) -> None:
+    def __init__(self, trace: Trace, view: str = "dashboard", height: int = 0, *, embed_trace: bool = False) -> None:
         # A name of its own: the trace of a live engine, shown beside it, is not that engine.
-        super().__init__(f"trace-{id(trace):x}", view, height)
+        super().__init__(f"trace-{id(trace):x}", view, height, embed_trace)
         self._trace = trace
+
+    def trace(self) -> Trace:
+        """What is shown."""
+        return self._trace
 
     def receive(self, content: Any) -> None:
         """Take a message from a page."""

@@ -5,8 +5,12 @@ from typing import Any
 
 import anywidget
 import traitlets
+from IPython.display import publish_display_data
 
 from workbench.core.errors import ConfigError
+from workbench.trace import Trace
+from workbench.trace.picture import picture
+from workbench.widgets.still import Still, embedded
 from workbench.widgets.subshell import mend_comm
 
 VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
@@ -23,13 +27,36 @@ class ViewWidget(anywidget.AnyWidget):
     engine_id = traitlets.Unicode().tag(sync=True)
     height = traitlets.Int(0, min=0).tag(sync=True)
 
-    def __init__(self, engine_id: str, view: str, height: int) -> None:
+    def __init__(self, engine_id: str, view: str, height: int, embed_trace: bool = False) -> None:
         if view not in VIEWS:
             raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {view!r}")
         super().__init__(view=view, engine_id=engine_id, height=height)
         if self.comm is not None:
             mend_comm(self.comm)
+        self._embed_trace = embed_trace
+        self._stills: list[Still] = []
         self.on_msg(lambda _, content, buffers: self.receive(content))
+
+    def trace(self) -> Trace | None:
+        """The trace that is shown; None when its engine is gone."""
+        raise NotImplementedError
+
+    def _ipython_display_(self, **_: Any) -> None:
+        """Show the view, and under it the picture that stays in the saved notebook."""
+        bundle = self._repr_mimebundle_()
+        if bundle is None:
+            return
+        data, metadata = bundle
+        publish_display_data(data, metadata)  # type: ignore[no-untyped-call]
+        still = Still(self.engine_id, self._draw_still)
+        still.show()
+        self._stills.append(still)
+
+    def _draw_still(self) -> tuple[object, str] | None:
+        trace = self.trace()
+        if trace is None:
+            return None
+        return trace.last_step, embedded(trace, self.view) if self._embed_trace else picture(trace, self.view).to_html()
 
     def receive(self, content: Any) -> None:
         """Take a message from a page (extension/PROTOCOL.md)."""

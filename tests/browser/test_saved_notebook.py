@@ -1,0 +1,93 @@
+"""A notebook that was run, saved and exported shows its views' pictures in a browser with no kernel and no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab_page import LabPage
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, expect
+
+SETUP = """
+from workbench import LLM, SamplingParams
+llm = LLM(num_gpu_blocks_override=24, max_num_seqs=4)
+llm.dashboard()
+"""
+WORK = """
+outputs = llm.generate(["Once upon a time", "One day, Tom", "The bear"], SamplingParams(max_tokens=24), use_tqdm=False)
+"""
+REPLAY = 'llm.view("blocks", embed_trace=True)'
+# The numbers, from the engine itself.
+TRUTH = """
+import json
+state = llm.snapshot()
+cached = sum(1 for block in state.free_blocks if state.block_hashes[block])
+print(json.dumps({"step": state.step, "free": len(state.free_blocks), "cached": cached, "blocks": state.num_blocks,
+                  "tokens": sum(len(output.outputs[0].token_ids) for output in outputs)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """The notebook after it was run by nbclient, which is a front end without views."""
+    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP, WORK, REPLAY, TRUTH)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    nbformat.write(notebook, tmp_path_factory.mktemp("saved") / "saved.ipynb")
+    return notebook
+
+
+@pytest.fixture
+def exported(saved: nbformat.NotebookNode, tmp_path: Path, browser: Browser) -> Iterator[LabPage]:
+    html, _ = HTMLExporter().from_notebook_node(saved)
+    path = tmp_path / "saved.html"
+    path.write_text(html, encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1100, "height": 1400}, offline=True)
+    page.goto(path.as_uri(), wait_until="domcontentloaded")
+    yield page
+    page.close()
+
+
+def test_the_picture_is_there_and_its_numbers_are_the_engines(exported, saved, screenshots: Path) -> None:
+    truth = json.loads(saved.cells[3].outputs[0].text)
+    still = exported.locator(".iw-still").first
+    expect(still).to_contain_text(f"dashboard: state after step {truth['step']}")
+    used, empty = truth["blocks"] - truth["free"], truth["free"] - truth["cached"]
+    expect(still).to_contain_text(f"{used} used, {truth['cached']} cached, {empty} free of {truth['blocks']}")
+    expect(still).to_contain_text("0 running, 0 waiting, 3 ended")
+    expect(still.locator("tr", has_text="tokens sampled").locator("td")).to_have_text(str(truth["tokens"]))
+    assert still.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
+    screenshots.mkdir(exist_ok=True, parents=True)
+    still.screenshot(path=screenshots / "saved-notebook.png")
+
+
+def test_an_embedded_trace_replays(exported, saved) -> None:
+    truth = json.loads(saved.cells[3].outputs[0].text)
+    frame = exported.locator(".iw-still iframe")
+    frame.scroll_into_view_if_needed()
+    replay = frame.content_frame
+    expect(replay.get_by_test_id("block-map")).to_be_visible()
+    canvas = replay.get_by_test_id("block-map").locator("canvas")
+    used = truth["blocks"] - truth["free"]
+    expect(canvas).to_have_attribute(
+        "aria-label",
+        f"Map of the KV cache blocks: {used} of {truth['blocks']} blocks in use, {truth['cached']} cached",
+    )
+
+
+def test_a_live_view_hides_its_own_picture_until_the_kernel_is_gone(lab: LabPage) -> None:
+    lab.open_cells(SETUP, WORK)
+    lab.run_cell(0)
+    lab.run_cell(1)
+    expect(lab.page.get_by_test_id("state")).to_have_text("idle")
+    still = lab.page.locator(".iw-still")
+    expect(still).to_have_count(1)
+    expect(still).to_be_hidden()
+    # The picture in the file is as new as the last cell, although it hangs under the first one.
+    outputs = lab.outputs(0)
+    assert f"state after step {lab.ask('llm.snapshot().step')}" in "".join(outputs[-1]["data"]["text/html"])
