@@ -67,6 +67,7 @@ class LLM:
         enable_prefix_caching: bool = True,
         enable_chunked_prefill: bool = True,
         scheduling_policy: str = "fcfs",
+        kernel_backend: str = "auto",
         enforce_eager: bool = False,
         seed: int = 0,
         trust_remote_code: bool = False,
@@ -95,6 +96,7 @@ class LLM:
                 "enable_prefix_caching": enable_prefix_caching,
                 "enable_chunked_prefill": enable_chunked_prefill,
                 "scheduling_policy": scheduling_policy,
+                "kernel_backend": kernel_backend,
                 "enforce_eager": enforce_eager,
                 "seed": seed,
                 "trust_remote_code": trust_remote_code,
@@ -105,7 +107,7 @@ class LLM:
         policy = make_policy(args.scheduling_policy)
         loaded = load_model(args)
         config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
-        runner = TorchModelRunner(loaded, config)
+        runner = TorchModelRunner(loaded, config, kernel_backend)
         self.args = args
         self._runner = runner
         self.engine_id = uuid.uuid4().hex[:12]

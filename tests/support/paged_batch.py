@@ -59,13 +59,21 @@ class Inputs:
     def write_fresh(self) -> None:
         """Put this step's k and v where they belong."""
         _, k, v = self.parts
-        slots = torch.from_numpy(self.meta.slot_mapping)
+        slots = self.meta.device.slot_mapping
         self.kv_cache[0].flatten(0, 1)[slots] = k
         self.kv_cache[1].flatten(0, 1)[slots] = v
 
 
 def make_inputs(
-    batch: Batch, num_heads: int, kv_heads: int, head_size: int, block_size: int, dtype: torch.dtype, seed: int = 0
+    batch: Batch,
+    num_heads: int,
+    kv_heads: int,
+    head_size: int,
+    block_size: int,
+    dtype: torch.dtype,
+    seed: int = 0,
+    query_tile: int = 0,
+    device: str = "cpu",
 ) -> Inputs:
     """Inputs whose block tables are shuffled over the pool. Slots that no token owns hold NaN; so do this step's."""
     generator = torch.Generator().manual_seed(seed)
@@ -87,7 +95,7 @@ def make_inputs(
         untouched = flat[0, slots, 0, 0].isnan() if len(past) else torch.zeros(0, dtype=torch.bool)
         flat[:, slots[untouched]] = values[:, untouched]
     starts = np.concatenate(([0], np.cumsum(batch.new)))
-    meta = make_metadata(starts, np.array(batch.context), rows, tables, block_size, torch.device("cpu"))
+    meta = make_metadata(starts, np.array(batch.context), rows, tables, block_size, torch.device(device), query_tile)
     width = (num_heads + 2 * kv_heads) * head_size
     qkv = torch.randn(int(starts[-1]), width, generator=generator).to(dtype)
-    return Inputs(qkv, kv_cache, meta, num_heads)
+    return Inputs(qkv.to(device), kv_cache.to(device), meta, num_heads)

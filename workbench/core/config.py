@@ -12,6 +12,7 @@ from typing import Any
 from workbench.core.errors import ConfigError, KVCacheTooSmallError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+KERNEL_BACKENDS = ("auto", "numba", "torch", "triton")
 DEFAULT_TRACE_STEPS = 100_000
 
 
@@ -25,6 +26,7 @@ class EngineArgs:
     gpu_memory_utilization: share of the device's total memory for weights, workspace and KV cache together.
     kv_cache_memory_bytes: size of the KV pool instead. num_gpu_blocks_override: the same, in blocks.
     max_num_seqs: most requests in a batch. max_num_batched_tokens: most tokens in a step (the token budget).
+    kernel_backend: "auto" (Triton on a GPU, numba on a CPU), "numba", "torch" or "triton" (on a CPU: its interpreter).
     enforce_eager: no CUDA graphs. seed: for requests without a seed of their own.
     trust_remote_code: allow Python code from the model's directory to run.
     trace_steps: how many StepRecords are kept.
@@ -44,6 +46,7 @@ class EngineArgs:
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     scheduling_policy: str = "fcfs"
+    kernel_backend: str = "auto"
     enforce_eager: bool = False
     seed: int = 0
     trust_remote_code: bool = False
@@ -52,6 +55,10 @@ class EngineArgs:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        if self.kernel_backend not in KERNEL_BACKENDS:
+            raise ConfigError(
+                f"kernel_backend must be one of {', '.join(KERNEL_BACKENDS)}, not {self.kernel_backend!r}"
+            )
         _whole("block_size", self.block_size, 1)
         _whole("max_num_seqs", self.max_num_seqs, 1)
         _whole("trace_steps", self.trace_steps, 1)

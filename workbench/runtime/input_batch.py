@@ -7,7 +7,7 @@ import torch
 
 from workbench.core.scheduler_output import SchedulerOutput
 from workbench.runtime.request_row import RequestRow
-from workbench_kernels.metadata import AttentionMetadata, make_metadata
+from workbench_kernels.metadata import AttentionMetadata, make_metadata, to_device
 
 
 class StepInputs(NamedTuple):
@@ -20,14 +20,21 @@ class StepInputs(NamedTuple):
 
 
 class InputBatch:
-    """Block tables [rows, max_blocks] and the requests that own the rows."""
+    """Block tables [rows, max_blocks] and the requests that own the rows. query_tile: see make_metadata."""
 
     def __init__(
-        self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int, device: torch.device
+        self,
+        max_num_seqs: int,
+        max_model_len: int,
+        block_size: int,
+        vocab_size: int,
+        device: torch.device,
+        query_tile: int = 0,
     ) -> None:
         self.block_size = block_size
         self.vocab_size = vocab_size
         self.device = device
+        self.query_tile = query_tile
         self.requests: dict[str, RequestRow] = {}
         self._block_tables = np.zeros((max_num_seqs, -(-max_model_len // block_size)), np.int32)
         self._free = list(range(max_num_seqs - 1, -1, -1))
@@ -70,10 +77,15 @@ class InputBatch:
                 rows.append(row)
                 last_tokens.append(len(token_ids) - 1)
         meta = make_metadata(
-            np.array(starts), np.array(seq_lens), np.array(indices), self._block_tables, self.block_size, self.device
+            np.array(starts),
+            np.array(seq_lens),
+            np.array(indices),
+            self._block_tables,
+            self.block_size,
+            self.device,
+            self.query_tile,
         )
         sample_rows = None
         if len(last_tokens) != len(token_ids):
-            sample_rows = torch.tensor(last_tokens, dtype=torch.int64).to(self.device, non_blocking=True)
-        tokens = torch.tensor(token_ids, dtype=torch.int64).to(self.device, non_blocking=True)
-        return StepInputs(tokens, meta, rows, sample_rows)
+            sample_rows = to_device(np.array(last_tokens, np.int64), self.device)
+        return StepInputs(to_device(np.array(token_ids, np.int64), self.device), meta, rows, sample_rows)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from workbench.core.config import ModelSpec, SchedulerConfig
-from workbench.core.errors import EngineClosedError
+from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
 from workbench.runtime.input_batch import InputBatch
@@ -17,7 +17,7 @@ from workbench.runtime.loader import LoadedModel
 from workbench.runtime.memory import ledger
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import step_threads, torch_threads
-from workbench_kernels.dispatch import Choice, select_kernels
+from workbench_kernels.dispatch import BackendUnavailable, Choice, select_kernels
 from workbench_kernels.metadata import make_metadata
 
 SCORING_BLOCK = 16  # tokens a KV block where logits are computed outside of the pool
@@ -26,22 +26,33 @@ SCORING_BLOCK = 16  # tokens a KV block where logits are computed outside of the
 class TorchModelRunner:
     """A loaded model with a KV pool of config.num_blocks blocks. One thread at a time may call it.
 
-    Raises KVCacheTooSmallError where the pool does not fit in memory.
+    kernel_backend: see EngineArgs. Raises KVCacheTooSmallError where the pool does not fit in memory, ConfigError where
+    the kernels asked for cannot run.
     """
 
-    def __init__(self, loaded: LoadedModel, config: SchedulerConfig) -> None:
+    def __init__(self, loaded: LoadedModel, config: SchedulerConfig, kernel_backend: str = "auto") -> None:
         self._spec = loaded.spec
         self._eos_token_ids = config.eos_token_ids
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
         self._dtype = dtype
         self._model = loaded.model
         self._kv = KVStore(loaded.spec, config.num_blocks, config.block_size, device, dtype)
-        self._batch = InputBatch(
-            config.max_num_seqs, config.max_model_len, config.block_size, config.vocab_size, device
-        )
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads - 1, "workbench-kernels") if self._threads > 1 else None
-        self._kernels = select_kernels(device, dtype, loaded.spec.head_size, self._pool, self._threads)
+        try:
+            self._kernels = select_kernels(
+                device, dtype, loaded.spec.head_size, self._pool, self._threads, kernel_backend
+            )
+        except BackendUnavailable as error:
+            raise ConfigError(f"kernel_backend={kernel_backend!r} cannot run here: {error}") from error
+        self._batch = InputBatch(
+            config.max_num_seqs,
+            config.max_model_len,
+            config.block_size,
+            config.vocab_size,
+            device,
+            self._kernels.query_tile,
+        )
         self._closed = False
         self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
         self._compile_kernels(config.block_size, device)
@@ -61,7 +72,7 @@ class TorchModelRunner:
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
         table = np.zeros((1, 1), np.int32)
         with torch.inference_mode(), torch_threads(1):
-            meta = make_metadata(np.array([0, 1]), one, zero, table, block_size, device)
+            meta = make_metadata(np.array([0, 1]), one, zero, table, block_size, device, self._kernels.query_tile)
             self._model.forward(
                 torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._kernels, None
             )

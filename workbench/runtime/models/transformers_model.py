@@ -124,9 +124,9 @@ class TransformersModel:
             self._use_paged_attention(folder)
             lengths = np.array([5, 3])
             tables = np.array([[0, 1], [2, 3]], np.int32)
-            meta = make_metadata(np.array([0, 5, 8]), lengths, np.arange(2), tables, _PROBE_BLOCK, device)
             dtype = next(model.parameters()).dtype
-            kernels = select_kernels(device, dtype, head_size=1)  # not known yet; torch's path takes any
+            kernels = select_kernels(device, dtype, head_size=1, backend="torch")  # not known yet; torch's takes any
+            meta = make_metadata(np.array([0, 5, 8]), lengths, np.arange(2), tables, _PROBE_BLOCK, device)
             step.new_layers = []
             try:
                 ours = self.forward(tokens, meta, step.new_layers, kernels, None)
