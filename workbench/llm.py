@@ -8,7 +8,13 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.config import DEFAULT_TRACE_STEPS, EngineArgs, ModelSpec, resolve_scheduler_config
+from workbench.core.config import (
+    DEFAULT_TRACE_MEMORY_BYTES,
+    DEFAULT_TRACE_STEPS,
+    EngineArgs,
+    ModelSpec,
+    resolve_scheduler_config,
+)
 from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError
 from workbench.core.memory import MemoryRow
 from workbench.core.policy import Policy, make_policy
@@ -72,6 +78,7 @@ class LLM:
         seed: int = 0,
         trust_remote_code: bool = False,
         trace_steps: int = DEFAULT_TRACE_STEPS,
+        trace_memory_bytes: int = DEFAULT_TRACE_MEMORY_BYTES,
         **unknown: Any,
     ) -> None:
         # torch is imported here, when a model is wanted, so that `import workbench` stays cheap.
@@ -101,6 +108,7 @@ class LLM:
                 "seed": seed,
                 "trust_remote_code": trust_remote_code,
                 "trace_steps": trace_steps,
+                "trace_memory_bytes": trace_memory_bytes,
                 **unknown,
             }
         )
@@ -115,7 +123,15 @@ class LLM:
         settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
         info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
         token_text = None if loaded.tokenizer is None else loaded.tokenizer.token_text
-        core = EngineCore(runner, config, policy, args.trace_steps, info=info, token_text=token_text)
+        core = EngineCore(
+            runner,
+            config,
+            policy,
+            args.trace_steps,
+            info=info,
+            token_text=token_text,
+            trace_memory_bytes=args.trace_memory_bytes,
+        )
         self._loop = EngineLoop(core)
         self._client = EngineClient(self._loop, loaded.tokenizer)
         # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
@@ -298,7 +314,7 @@ class LLM:
 
     @property
     def trace(self) -> Trace:
-        """Every step so far (the newest trace_steps of them); `trace.at(step)` is the state after a step."""
+        """Every step so far, within trace_steps and trace_memory_bytes; `trace.at(step)` is the state after a step."""
         return self._loop.core.trace
 
     def why(self, request: str | RequestHandle | RequestOutput) -> Why:

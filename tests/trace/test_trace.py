@@ -1,6 +1,9 @@
 """The ring's bound, what it says when asked for what it dropped, and reading while another thread appends."""
 
+import gc
+import random
 import threading
+import tracemalloc
 
 import pytest
 
@@ -8,7 +11,8 @@ from tests.core.helpers import make_scheduler, record_of
 from workbench.core.errors import WorkbenchError
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import SampledToken
-from workbench.trace import Trace, TraceRangeError
+from workbench.trace import Replay, Trace, TraceRangeError
+from workbench.trace.trace import KEYFRAME_STEPS
 
 
 def run(capacity, steps=40):
@@ -59,6 +63,99 @@ def test_an_empty_trace():
     assert trace.records() == []
     assert trace.at() == scheduler.snapshot()
     assert repr(trace) == "Trace(no steps yet)"
+
+
+def counted_replays(monkeypatch):
+    """How many records each call of at() replayed."""
+    replayed = []
+    apply = Replay.apply
+    monkeypatch.setattr(Replay, "apply", lambda self, record: (replayed.append(record.step), apply(self, record)))
+    return replayed
+
+
+@pytest.mark.parametrize("with_states", [True, False])
+def test_a_long_trace_opens_any_step_from_the_keyframe_before_it(monkeypatch, with_states):
+    source, states = run(10_000, steps=3000)
+    trace = Trace(states[-1], 10_000)
+    for record in source:
+        trace.append(record, (lambda step=record.step: states[step]) if with_states else None)
+    if not with_states:
+        assert trace.at(2999) == states[2999]  # makes the keyframes on its way
+    replayed = counted_replays(monkeypatch)
+    for step in random.Random(0).sample(range(3000), 200):
+        replayed.clear()
+        assert trace.at(step) == states[step]
+        assert len(replayed) < KEYFRAME_STEPS
+    replayed.clear()
+    trace.at(step)
+    assert replayed == []  # opened just now
+
+
+def test_keyframes_stand_farther_apart_before_they_become_too_many(monkeypatch):
+    monkeypatch.setattr("workbench.trace.trace.KEYFRAME_STEPS", 4)
+    monkeypatch.setattr("workbench.trace.trace.MAX_KEYFRAMES", 10)
+    source, states = run(1000, steps=200)
+    trace = Trace(states[-1], 1000)
+    for record in source:
+        trace.append(record, lambda step=record.step: states[step])
+    replayed = counted_replays(monkeypatch)
+    for step in range(-1, 200):
+        replayed.clear()
+        assert trace.at(step) == states[step]
+        assert len(replayed) < 32  # 200 / 32 is under ten, 200 / 16 is not
+    assert trace.last_step == 199
+
+
+def test_the_bound_in_bytes_drops_the_oldest_and_says_so():
+    source, states = run(1000, steps=200)
+    whole = source.num_bytes
+    trace = Trace(states[-1], 1000, max_bytes=whole // 4)
+    for record in source:
+        trace.append(record)
+        assert trace.num_bytes <= whole // 4
+    assert 20 < len(trace) < 80
+    assert trace.num_dropped == 200 - len(trace)
+    assert f"{trace.num_dropped} older ones dropped" in repr(trace)
+    assert "keeps at most 1,000 steps or 0 MiB" in repr(trace)
+    for step in range(trace.first_step - 1, 200):
+        assert trace.at(step) == states[step]
+    with pytest.raises(TraceRangeError, match="trace_memory_bytes"):
+        trace.record(trace.first_step - 1)
+
+
+def test_a_record_larger_than_the_bound_is_kept_alone():
+    source, states = run(1000, steps=10)
+    trace = Trace(states[-1], 1000, max_bytes=1)
+    for record in source:
+        trace.append(record)
+    assert (trace.first_step, trace.last_step) == (9, 9)
+    assert trace.at() == states[9]
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_the_estimate_of_a_trace_s_memory_is_near_what_the_interpreter_says(logprobs):
+    scheduler = make_scheduler(num_blocks=400, max_num_seqs=32, max_num_batched_tokens=512, max_model_len=512)
+    for index in range(16):
+        scheduler.add_request(f"r{index}", [index] * 9, SamplingParams(max_tokens=90), arrival_time=0.0)
+    trace = Trace(scheduler.snapshot(), 10_000)
+
+    def token(number):
+        return SampledToken(7, -0.5 - number, tuple((i, -0.5 * number - i) for i in range(4))) if logprobs else seven
+
+    seven = SampledToken(7)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        while scheduler.has_unfinished():
+            plan = scheduler.schedule()
+            scheduler.update(plan, {s.request_id: token(plan.step) for s in plan.scheduled if s.sample}, {}, {})
+            trace.append(record_of(scheduler, plan))
+        del plan
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.6 < trace.num_bytes / held < 1.7, (trace.num_bytes, held)
 
 
 def test_reading_while_another_thread_appends():

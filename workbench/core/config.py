@@ -14,6 +14,7 @@ from workbench.core.errors import ConfigError, KVCacheTooSmallError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KERNEL_BACKENDS = ("auto", "numba", "torch", "triton")
 DEFAULT_TRACE_STEPS = 100_000
+DEFAULT_TRACE_MEMORY_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class EngineArgs:
     kernel_backend: "auto" (Triton on a GPU, numba on a CPU), "numba", "torch" or "triton" (on a CPU: its interpreter).
     enforce_eager: no CUDA graphs. seed: for requests without a seed of their own.
     trust_remote_code: allow Python code from the model's directory to run.
-    trace_steps: how many StepRecords are kept.
+    trace_steps, trace_memory_bytes: how many StepRecords are kept, and in how many bytes of memory; whichever is
+    reached first.
     """
 
     model: str | None = None
@@ -51,6 +53,7 @@ class EngineArgs:
     seed: int = 0
     trust_remote_code: bool = False
     trace_steps: int = DEFAULT_TRACE_STEPS
+    trace_memory_bytes: int = DEFAULT_TRACE_MEMORY_BYTES
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -62,6 +65,7 @@ class EngineArgs:
         _whole("block_size", self.block_size, 1)
         _whole("max_num_seqs", self.max_num_seqs, 1)
         _whole("trace_steps", self.trace_steps, 1)
+        _whole("trace_memory_bytes", self.trace_memory_bytes, 1)
         _whole("seed", self.seed, None)
         for name in ("max_model_len", "kv_cache_memory_bytes", "num_gpu_blocks_override", "max_num_batched_tokens"):
             if getattr(self, name) is not None:

@@ -40,11 +40,12 @@ class EngineCore:
         *,
         info: Mapping[str, Any] | None = None,
         token_text: Callable[[int], str] | None = None,
+        trace_memory_bytes: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.runner = runner
         self.scheduler = Scheduler(config, policy)
-        self.trace = Trace(self.scheduler.snapshot(), trace_steps, info, token_text)
+        self.trace = Trace(self.scheduler.snapshot(), trace_steps, info, token_text, trace_memory_bytes)
         self.hooks = Hooks()
         self._clock = clock
         self._start = clock()
@@ -163,7 +164,7 @@ class EngineCore:
             max(0.0, self._clock() - ran),
         )
         record = self.scheduler.record(plan, began - self._start, times, changes)
-        self.trace.append(record)
+        self.trace.append(record, self.scheduler.snapshot)
         self._deliver_finished(record.finished)  # after the append: whoever waits for a result finds it in the trace
         self.hooks.emit_step(record)
         return record

@@ -24,36 +24,34 @@ class Replay:
         self._free = OrderedDict.fromkeys(start.free_blocks)
         self._running = list(start.running)
         self._waiting = list(start.waiting)
-        self._requests = dict(start.requests)
+        self._requests = {name: _Request(state) for name, state in start.requests.items()}
 
     def apply(self, record: StepRecord) -> None:
         """Go on by one step."""
         self.step = record.step
         for arrival in record.arrivals:
-            self._requests[arrival.request_id] = RequestState(
-                arrival.request_id,
-                arrival.parent_id,
-                arrival.label,
-                arrival.priority,
-                arrival.time,
-                arrival.max_tokens,
-                arrival.prompt_token_ids,
-                (),
-                0,
-                0,
+            self._requests[arrival.request_id] = _Request(
+                RequestState(
+                    arrival.request_id,
+                    arrival.parent_id,
+                    arrival.label,
+                    arrival.priority,
+                    arrival.time,
+                    arrival.max_tokens,
+                    arrival.prompt_token_ids,
+                    (),
+                    0,
+                    0,
+                )
             )
         for change in record.changes:
             if change.name == "priority" and change.request_id in self._requests:
-                state = self._requests[change.request_id]
-                self._requests[change.request_id] = state._replace(priority=int(change.value))
+                self._requests[change.request_id].priority = int(change.value)
         self._apply_decisions(record)
         for kind, block, request_id, other in record.block_events:
             self._apply_block_event(kind, block, request_id, other)
         for sampled in record.sampled:
-            state = self._requests[sampled.request_id]
-            self._requests[sampled.request_id] = state._replace(
-                output_token_ids=(*state.output_token_ids, sampled.token_id)
-            )
+            self._requests[sampled.request_id].output_token_ids.append(sampled.token_id)
         for ended in record.finished:
             del self._requests[ended.request_id]
             for queue in (self._running, self._waiting):
@@ -73,7 +71,7 @@ class Replay:
             free_blocks=tuple(self._free),
             waiting=tuple(self._waiting),
             running=tuple(self._running),
-            requests={name: self._requests[name] for name in order},
+            requests={name: self._requests[name].state() for name in order},
         )
 
     def _apply_decisions(self, record: StepRecord) -> None:
@@ -83,14 +81,13 @@ class Replay:
         running, waiting = [], []
         for decision in record.decisions:
             name, action = decision.request_id, decision.action
-            state = self._requests[name]
+            request = self._requests[name]
             if action == Action.PREEMPT:
-                self._requests[name] = state._replace(num_computed_tokens=0, num_preemptions=state.num_preemptions + 1)
+                request.num_computed_tokens = 0
+                request.num_preemptions += 1
                 waiting.append(name)
             elif decision.reason in _JOINS or name in before:
-                computed = decision.num_computed + decision.num_tokens
-                if computed != state.num_computed_tokens:
-                    self._requests[name] = state._replace(num_computed_tokens=computed)
+                request.num_computed_tokens = decision.num_computed + decision.num_tokens
                 running.append(name)
             else:
                 waiting.append(name)
@@ -132,3 +129,25 @@ class Replay:
             self._free[block] = None
             if not self._hashes[block]:
                 self._free.move_to_end(block, last=False)
+
+
+class _Request:
+    """A RequestState that moves on."""
+
+    __slots__ = ("_start", "num_computed_tokens", "num_preemptions", "output_token_ids", "priority")
+
+    def __init__(self, start: RequestState) -> None:
+        self._start = start
+        self.priority = start.priority
+        self.output_token_ids = list(start.output_token_ids)
+        self.num_computed_tokens = start.num_computed_tokens
+        self.num_preemptions = start.num_preemptions
+
+    def state(self) -> RequestState:
+        """What it is now."""
+        return self._start._replace(
+            priority=self.priority,
+            output_token_ids=tuple(self.output_token_ids),
+            num_computed_tokens=self.num_computed_tokens,
+            num_preemptions=self.num_preemptions,
+        )

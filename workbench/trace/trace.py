@@ -1,6 +1,8 @@
 """A run as a sequence of StepRecords in a bounded ring, and the state after any of them."""
 
+import math
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,12 +16,15 @@ from workbench.trace.html import render_html
 from workbench.trace.life import lives_of
 from workbench.trace.perfetto import trace_events
 from workbench.trace.replay import Replay
+from workbench.trace.size import record_bytes, snapshot_bytes
 from workbench.trace.tokens import tokens_in
 from workbench.trace.why import Why, explain_life, why
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
 KEYFRAME_STEPS = 256
-MAX_KEYFRAMES = 64
+MAX_KEYFRAMES = 512
+KEYFRAME_BYTES = 64 * 2**20
+MAX_RECENT = 8
 
 
 class TraceRangeError(WorkbenchError, IndexError):
@@ -27,10 +32,13 @@ class TraceRangeError(WorkbenchError, IndexError):
 
 
 class Trace:
-    """At most `capacity` records. When full, the oldest is dropped, counted, and folded into the base state.
+    """At most `capacity` records, and records of at most about `max_bytes` of memory (None: any number). When a bound
+    is reached the oldest are dropped, counted, and folded into the base state.
 
-    One thread appends; any thread may read at the same time. Appending costs one list store and, once the ring is
-    full, one replayed record. Snapshots are made only when asked for; a few are kept, so that stepping about is cheap.
+    One thread appends; any thread may read at the same time. Appending costs one list store and, once a bound is
+    reached, one replayed record. Any step is opened by replaying at most KEYFRAME_STEPS records from a keyframe (a
+    snapshot); keyframes come with `append` or are made when a step is first opened. There are at most MAX_KEYFRAMES, of
+    about KEYFRAME_BYTES together: where they would be more, they stand farther apart, and more is replayed.
 
     info: what never changes about the run (model, sizes, settings), for views and files. token_text: the text of a
     token id.
@@ -42,35 +50,46 @@ class Trace:
         capacity: int,
         info: Mapping[str, Any] | None = None,
         token_text: Callable[[int], str] | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         self.capacity = capacity
+        self.max_bytes = max_bytes
+        self.num_bytes = 0  # of the records that are held, estimated
         self.info = dict(info or {})
         self.token_text = token_text
         self._base = Replay(start)
         self._ring: list[StepRecord | None] = []
+        self._sizes = array("q")
+        self._newest: StepRecord | None = None
         self._origin = start.step + 1
         self._end = self._origin
         self.first_step = self._origin  # the oldest step that is held
         self._lock = threading.Lock()
-        self._keyframes: OrderedDict[int, Snapshot] = OrderedDict()
+        self._keyframes: dict[int, Snapshot] = {}
+        self._spacing = KEYFRAME_STEPS
+        self._recent: OrderedDict[int, Snapshot] = OrderedDict()  # steps opened last, for stepping about
 
-    def append(self, record: StepRecord) -> None:
-        """Add the next record; steps must follow one another without a gap."""
+    def append(self, record: StepRecord, state: Callable[[], Snapshot] | None = None) -> None:
+        """Add the next record; steps must follow one another without a gap.
+
+        state: gives the state after the record, if somebody has it at hand; called where a keyframe is due.
+        """
         if record.step != self._end:
             raise WorkbenchError(f"record of step {record.step} where step {self._end} is due")
-        if len(self._ring) < self.capacity:
+        size, slot = record_bytes(record, self._newest), self._slot(record.step)
+        while len(self) and (len(self) >= self.capacity or self.num_bytes + size > (self.max_bytes or math.inf)):
+            self._drop_oldest()
+        if slot == len(self._ring):
             self._ring.append(record)
+            self._sizes.append(size)
         else:
-            slot = self._slot(record.step)
-            with self._lock:
-                oldest = self._ring[slot]
-                if oldest is not None:
-                    self._base.apply(oldest)
-                self._ring[slot] = record
-                self.first_step += 1
-                self._end = record.step + 1
-            return
+            self._ring[slot], self._sizes[slot] = record, size
+        self.num_bytes += size
+        self._newest = record
         self._end = record.step + 1
+        if state is not None and record.step % self._spacing == 0:
+            with self._lock:
+                self._keep(state())
 
     def __len__(self) -> int:
         return self._end - self.first_step
@@ -82,7 +101,11 @@ class Trace:
         if not len(self):
             return "Trace(no steps yet)"
         dropped = f", {self.num_dropped} older ones dropped" if self.num_dropped else ""
-        return f"Trace(steps {self.first_step} to {self.last_step}{dropped})"
+        limit = "" if self.max_bytes is None else f" or {self.max_bytes / 2**20:,.0f} MiB"
+        return (
+            f"Trace(steps {self.first_step} to {self.last_step}{dropped}; {self.num_bytes / 2**20:,.1f} MiB, keeps at "
+            f"most {self.capacity:,} steps{limit})"
+        )
 
     @property
     def num_dropped(self) -> int:
@@ -102,7 +125,7 @@ class Trace:
                 return found
         raise TraceRangeError(
             f"step {step} is not in the trace, which holds steps {self.first_step} to {self.last_step}; a larger "
-            "trace_steps keeps more"
+            "trace_steps or trace_memory_bytes keeps more"
         )
 
     def records(self, since: int | None = None, until: int | None = None) -> list[StepRecord]:
@@ -124,18 +147,22 @@ class Trace:
                 raise TraceRangeError(
                     f"step {target} is not in the trace, which holds steps {self.first_step} to {self.last_step}"
                 )
-            near = max((s for s in self._keyframes if self._base.step <= s <= target), default=None)
-            replay = Replay(self._base.snapshot() if near is None else self._keyframes[near])
-            spacing = max(KEYFRAME_STEPS, len(self) // (MAX_KEYFRAMES // 2))
+            known = {**self._keyframes, **self._recent}
+            near = max((s for s in known if self._base.step <= s <= target), default=None)
+            if near == target:
+                return known[near]
+            replay = Replay(self._base.snapshot() if near is None else known[near])
             while replay.step < target:
                 record = self._ring[self._slot(replay.step + 1)]
                 if record is None:
                     raise TraceRangeError(f"step {replay.step + 1} is not in the trace")
                 replay.apply(record)
-                if replay.step % spacing == 0:
+                if replay.step % self._spacing == 0 and replay.step not in self._keyframes:
                     self._keep(replay.snapshot())
             snapshot = replay.snapshot()
-            self._keep(snapshot)
+            self._recent[target] = snapshot
+            while len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
             return snapshot
 
     def why(self, request_id: str) -> Why:
@@ -212,11 +239,24 @@ class Trace:
     def _texts(self, tokens: set[int]) -> dict[int, str]:
         return {} if self.token_text is None else {token: self.token_text(token) for token in sorted(tokens)}
 
+    def _drop_oldest(self) -> None:
+        with self._lock:
+            slot = self._slot(self.first_step)
+            oldest = self._ring[slot]
+            if oldest is not None:
+                self._base.apply(oldest)
+            self._ring[slot] = None
+            self.num_bytes -= self._sizes[slot]
+            self._keyframes.pop(self.first_step - 1, None)
+            self.first_step += 1
+
     def _keep(self, snapshot: Snapshot) -> None:
+        """Keep a keyframe; if they become too many, every second one goes and they stand twice as far apart."""
         self._keyframes[snapshot.step] = snapshot
-        self._keyframes.move_to_end(snapshot.step)
-        while len(self._keyframes) > MAX_KEYFRAMES:
-            self._keyframes.popitem(last=False)
+        most = min(MAX_KEYFRAMES, max(2, KEYFRAME_BYTES // snapshot_bytes(snapshot)))
+        if len(self._keyframes) > most:
+            self._spacing *= 2
+            self._keyframes = {step: kept for step, kept in self._keyframes.items() if step % self._spacing == 0}
 
     def _slot(self, step: int) -> int:
         return (step - self._origin) % self.capacity
