@@ -74,6 +74,13 @@ class Decisions(_Rows[Decision]):
         own = sum(d is not None and d.action is not Action.WAIT for d in self._noted)
         return 4 * len(self) + 8 * len(self._noted) + 200 * own
 
+    def apart(self) -> tuple[Sequence[int], Sequence[Decision]]:
+        """num_computed of every request that decodes one token, and the decisions of the others: quick to add up."""
+        if not self._noted:
+            return self._num_computed, ()
+        computed = [n for n, noted in zip(self._num_computed, self._noted, strict=True) if noted is None]
+        return computed, [noted for noted in self._noted if noted is not None]
+
     def _row(self, index: int) -> Decision:
         noted = self._noted[index] if self._noted else None
         if noted is not None:

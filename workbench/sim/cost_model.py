@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from workbench.core.errors import ConfigError
 from workbench.core.records import StepRecord
+from workbench.core.rows import Decisions
 from workbench.core.scheduler_output import Action, Decision, Reason
 
 MIN_STEPS = 8
@@ -32,6 +33,9 @@ class StepFeatures(NamedTuple):
 def features_of(decisions: Iterable[Decision]) -> StepFeatures:
     """The features of a plan or of a record, from its decisions."""
     prefill = decode = context = 0
+    if isinstance(decisions, Decisions):
+        computed, decisions = decisions.apart()
+        decode, context = len(computed), sum(computed) + len(computed)
     for decision in decisions:
         count = decision.num_tokens
         if count:

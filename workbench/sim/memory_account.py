@@ -37,34 +37,34 @@ class MemoryAccount:
 
     def __init__(self) -> None:
         self.samples: list[MemorySample] = []
+        self._reserved: dict[str, tuple[int, int]] = {}  # request -> slots, exact and to the next power of two
 
     def add(
         self, scheduler: Scheduler, plan: SchedulerOutput, output_lens: dict[str, int], time: float, seconds: float
     ) -> None:
         """Look at a step after schedule() and before update(). output_lens: tokens that each sequence will make."""
         kv, size = scheduler.kv, scheduler.kv.block_size
-        new = {item.request_id: len(item.token_ids) for item in plan.scheduled}
-        used = exact = pow2 = 0
-        partial: dict[int, int] = {}  # block that is not full -> its tokens; only the ends of tables can be
+        new = {item[0]: len(item[1]) for item in plan.scheduled}
+        used = empty = exact = pow2 = 0
+        shared: dict[int, int] = {}  # last block that several tables end in -> its tokens
         for request in scheduler.running:
-            stored = request.num_computed_tokens + new.get(request.request_id, 0)
+            name, table = request.request_id, kv.tables[request.request_id]
+            stored = request.num_computed_tokens + new.get(name, 0)
             used += stored
-            exact += request.num_prompt_tokens + output_lens[request.request_id]
-            pow2 += request.num_prompt_tokens + next_power_of_two(output_lens[request.request_id])
-            _note_partial(partial, kv.tables[request.request_id], stored, size)
-        held = kv.pool.num_blocks - kv.pool.num_free
-        self.samples.append(
-            MemorySample(
-                time,
-                seconds,
-                held * size,
-                (held - len(partial)) * size + sum(partial.values()),
-                used,
-                exact,
-                pow2,
-                len(scheduler.running) * scheduler.config.max_model_len,
-            )
-        )
+            if kv.pool.ref_counts[table[-1]] == 1:
+                empty += len(table) * size - stored  # only the end of a table can be
+            else:
+                shared[table[-1]] = max(shared.get(table[-1], 0), stored - (len(table) - 1) * size)
+            reserved = self._reserved.get(name)
+            if reserved is None:
+                prompt, output = request.num_prompt_tokens, output_lens[name]
+                reserved = self._reserved[name] = (prompt + output, prompt + next_power_of_two(output))
+            exact += reserved[0]
+            pow2 += reserved[1]
+        held = (kv.pool.num_blocks - kv.pool.num_free) * size
+        empty += sum(size - filled for filled in shared.values())
+        width = len(scheduler.running) * scheduler.config.max_model_len
+        self.samples.append(MemorySample(time, seconds, held, held - empty, used, exact, pow2, width))
 
     def waste(self) -> dict[str, float]:
         """For each scheme the share of the held memory, averaged over time, that stored nothing."""
@@ -90,9 +90,3 @@ def held_by(sample: MemorySample, scheme: str) -> int:
 def next_power_of_two(number: int) -> int:
     """The smallest power of two that is not below number."""
     return 1 << (number - 1).bit_length()
-
-
-def _note_partial(partial: dict[int, int], table: list[int], stored: int, block_size: int) -> None:
-    for index in range(stored // block_size, len(table)):
-        filled = max(0, stored - index * block_size)
-        partial[table[index]] = max(partial.get(table[index], 0), filled)

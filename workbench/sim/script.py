@@ -1,21 +1,24 @@
 """What each sequence of a workload will produce: a length known beforehand takes the place of a model."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import SampledToken, SchedulerOutput
 from workbench.sim.workload import WorkloadRequest
 
-ANY_TOKEN = 0
+ANY_TOKEN = SampledToken(0)
 
 
-class Sequence(NamedTuple):
-    """One sequence: how many tokens it makes, which ones if known, and what its request asked for."""
+class _Sequence:
+    """One sequence: how many tokens it makes, which ones if known, whether it then stops short of its max_tokens."""
 
-    output_len: int
-    token_ids: tuple[int, ...]
-    max_tokens: int
+    __slots__ = ("made", "output_len", "stops", "tokens")
+
+    def __init__(self, output_len: int, token_ids: tuple[int, ...], max_tokens: int) -> None:
+        self.output_len = output_len
+        self.tokens = [SampledToken(token) for token in token_ids]
+        self.stops = output_len < max_tokens
+        self.made = 0
 
 
 class Script:
@@ -23,27 +26,24 @@ class Script:
 
     def __init__(self) -> None:
         self.output_lens: dict[str, int] = {}
-        self._sequences: dict[str, Sequence] = {}
-        self._made: dict[str, int] = {}
+        self._sequences: dict[str, _Sequence] = {}
 
     def add(self, names: Iterable[str], request: WorkloadRequest) -> None:
         """Learn a request that was queued under these names."""
         for index, name in enumerate(names):
             tokens = request.output_token_ids[index] if request.output_token_ids else ()
-            self._sequences[name] = Sequence(request.output_lens[index], tokens, request.token_limit)
+            self._sequences[name] = _Sequence(request.output_lens[index], tokens, request.token_limit)
             self.output_lens[name] = request.output_lens[index]
-            self._made[name] = 0
 
     def sample(self, plan: SchedulerOutput) -> tuple[dict[str, SampledToken], dict[str, str]]:
         """Tokens for the requests that sample, and stops for those that end before their max_tokens."""
         sampled, stops = {}, {}
-        for item in plan.scheduled:
-            if item.sample:
-                name = item.request_id
-                sequence, made = self._sequences[name], self._made[name]
-                sampled[name] = SampledToken(sequence.token_ids[made] if sequence.token_ids else ANY_TOKEN)
-                self._made[name] = made + 1
-                if made + 1 == sequence.output_len < sequence.max_tokens:
+        for name, _, _, _, _, sample in plan.scheduled:
+            if sample:
+                sequence = self._sequences[name]
+                sampled[name] = sequence.tokens[sequence.made] if sequence.tokens else ANY_TOKEN
+                sequence.made += 1
+                if sequence.made == sequence.output_len and sequence.stops:
                     stops[name] = ""
         return sampled, stops
 

@@ -53,6 +53,7 @@ class Simulator:
                 self._followers.setdefault(request.after, []).append(index)
         self._idle_steps = 0
         self._alive: dict[str, tuple[int, set[str]]] = {}  # request -> its number, its sequences that are not done
+        self._parents: dict[str, str] = {}  # sequence -> its request
 
     def run(self) -> Iterator[StepRecord]:
         """Simulate to the end of the workload."""
@@ -86,6 +87,7 @@ class Simulator:
             names = [r.request_id for r in made]
             self._script.add(names, request)
             self._alive[name] = (index, set(names))
+            self._parents |= dict.fromkeys(names, name)
 
     def _step(self, now: float) -> StepRecord:
         scheduler = self.scheduler
@@ -101,11 +103,10 @@ class Simulator:
         seconds = self._step_seconds(plan)
         self.memory.add(scheduler, plan, self._script.output_lens, now, seconds)
         sampled, stops = self._script.sample(plan)
-        parents = {name: scheduler.requests[name].parent_id for name in sampled}
         scheduler.update(plan, sampled, stops, {})
         record = scheduler.record(plan, now, StepTimes(0.0, 0.0, seconds, 0.0, 0.0))
         for ended in record.finished:
-            self._end(parents[ended.request_id], ended.request_id, now + seconds)
+            self._end(self._parents.pop(ended.request_id), ended.request_id, now + seconds)
         return record
 
     def _end(self, parent_id: str, name: str, now: float) -> None:
