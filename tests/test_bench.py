@@ -7,6 +7,8 @@ import pytest
 
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
+from workbench.bench.simulator_bench import simulator_rows
+from workbench.bench.trace_bench import trace_rows
 from workbench.cli import main
 from workbench.core.errors import ConfigError, MissingPackageError
 
@@ -97,6 +99,21 @@ def test_without_a_checkout_ours_is_measured_alone(capsys, monkeypatch):
     monkeypatch.setattr("workbench.bench.scheduler_bench.NUM_RUNNING", (2,))
     assert main(["bench", "scheduler", "--rounds", "1"]) == 0
     assert "nano-vllm's µs" not in capsys.readouterr().out
+
+
+def test_the_simulator_s_row_counts_what_it_simulated():
+    rows = simulator_rows(rounds=1, tokens=2000)
+    assert [row["users"] for row in rows] == [4, 32, 128]
+    for row in rows:
+        assert row["scheduled tokens"] > 1000
+        assert row["tokens per CPU second"] > 0
+
+
+def test_the_trace_s_rows_are_of_one_trace_recorded_and_loaded():
+    recorded, loaded = trace_rows(num_steps=600)
+    assert (recorded["steps"], loaded["steps"]) == (600, 600)
+    assert recorded["memory MiB"] == pytest.approx(loaded["memory MiB"], rel=0.2)
+    assert recorded["at() median ms"] > 0
 
 
 def test_mistakes_end_with_a_message_and_a_status(capsys, tmp_path):

@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"core", "trace", "sim", "engine", "llm", "show", "simulate", "traffic"},
     "widgets": {"core", "trace", "engine", "sim"},
     "server": {"core", "trace", "engine", "llm"},
-    "bench": {"core", "trace", "engine", "sim", "llm", "runtime", "embedded", "workbench_kernels"},
+    "bench": {"core", "trace", "engine", "sim", "simulate", "llm", "runtime", "embedded", "workbench_kernels"},
     "demo": {"core", "engine", "llm", "embedded"},
     "cli": {"core", "trace", "engine", "sim", "llm", "server", "bench", "demo"},
     "__main__": {"cli"},

@@ -1,15 +1,22 @@
 """The engine's loop over a fake runner: results, streams, control, failures, shutdown."""
 
 import asyncio
+import dataclasses
 import threading
 import time
 
 import pytest
 from async_thread import run_async
 
+from tests.core.helpers import make_scheduler
 from tests.engine.helpers import VOCAB, Engine, LetterTokenizer, wait_until
 from workbench.core.errors import ConfigError, EngineClosedError, ResultTimeoutError
-from workbench.sim import expected_tokens
+from workbench.core.policy import make_policy
+from workbench.core.sampling_params import SamplingParams
+from workbench.engine.engine_core import EngineCore
+from workbench.engine.request_stream import RequestStream
+from workbench.sim import FakeRunner, expected_tokens
+from workbench.trace.metrics import measure
 
 
 def tokens(output):
@@ -293,3 +300,32 @@ def test_a_command_that_raises_does_not_end_the_loop(caplog):
         engine.loop.post(lambda: 1 / 0)
         assert tokens(engine.submit([2], max_tokens=2).result(10)) == expected_tokens([2], 2, VOCAB)
     assert "a command failed" in caplog.text
+
+
+def test_the_first_token_s_time_is_the_same_in_the_trace_and_for_the_client():
+    """Both read one clock. It stands still but for the runner, which takes 5 ms a step, so that nothing else counts."""
+    ticks = [0.0]
+
+    class SlowRunner(FakeRunner):
+        def execute(self, plan):
+            ticks[0] += 0.005
+            return dataclasses.replace(super().execute(plan), forward_seconds=0.005)
+
+    config = make_scheduler(max_num_batched_tokens=8).config
+    core = EngineCore(SlowRunner(config), config, make_policy("fcfs"), 100, clock=lambda: ticks[0])
+    streams = []
+    for index in range(3):
+        params = SamplingParams(max_tokens=4)
+        stream = RequestStream(f"r{index}", None, tuple(range(7)), params, None, core.now())
+        core.add_request(stream, 0, "")
+        streams.append(stream)
+        core.step()
+    while core.has_work():
+        core.step()
+    metrics = measure(core.trace)
+    for stream in streams:
+        client = stream.first_token_time - stream.arrival_time
+        assert metrics[stream.request_id].ttft == pytest.approx(client, abs=1e-9)
+        assert client > 0.0049
+        ended = stream.finished_time - stream.arrival_time
+        assert metrics[stream.request_id].e2e == pytest.approx(ended, abs=1e-9)

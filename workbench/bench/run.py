@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.bench.compare import Comparison, compare
+from workbench.bench.latency_bench import latency_rows
 from workbench.bench.nano_vllm import NanoVLLM
 from workbench.bench.peers import TransformersContinuousBatching, TransformersGenerate, Workbench
 from workbench.bench.scheduler_bench import scheduler_rows
+from workbench.bench.simulator_bench import simulator_rows
+from workbench.bench.trace_bench import trace_rows
 from workbench.bench.workloads import workload
 from workbench.core.errors import WorkbenchError
 from workbench.embedded import model_path
@@ -94,11 +97,29 @@ def scheduler(options: Options) -> Rows:
     return scheduler_rows(options.rounds, None if options.nano_vllm is None else NanoVLLM(options.nano_vllm))
 
 
+def simulator(options: Options) -> Rows:
+    """How long the simulator takes for a million scheduled tokens, metrics included."""
+    return simulator_rows(options.rounds)
+
+
+def trace(options: Options) -> Rows:
+    """A trace of 100,000 steps: milliseconds to open any of them, memory, seconds to save and load."""
+    return trace_rows()
+
+
+def latency(options: Options) -> Rows:
+    """The time to first token in the trace against the one that the client measures."""
+    return latency_rows(options.rounds)
+
+
 MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "throughput": throughput,
     "single": single,
     "watching": watching,
     "scheduler": scheduler,
+    "simulator": simulator,
+    "trace": trace,
+    "latency": latency,
 }
 
 

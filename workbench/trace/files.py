@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.records import SCHEMA_VERSION, Snapshot, StepRecord
+from workbench.core.rows import Packer
 from workbench.trace.wire import dumps, record_from_json, record_to_json, snapshot_from_json, snapshot_to_json
 
 FORMAT = "inference-workbench trace"
@@ -65,9 +66,9 @@ def read_trace(path: Path) -> TraceContent:
     try:
         texts = {int(token): str(text) for token, text in header["texts"].items()}
         base = snapshot_from_json(json.loads(lines[1]))
-        records = []
+        records, packers = [], (Packer(), Packer())
         for line in range(2, count + 2):
-            records.append(record_from_json(json.loads(lines[line])))
+            records.append(record_from_json(json.loads(lines[line]), packers))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TraceFileError(f"{path} is damaged in line {line + 1}: {error}") from error
     return TraceContent(header["info"], texts, base, records)

@@ -17,6 +17,7 @@ from workbench.core.records import (
     StepRecord,
     StepTimes,
 )
+from workbench.core.rows import Packer
 from workbench.core.scheduler_output import Action, Decision, Reason
 
 _TIME_DIGITS = 7  # a tenth of a microsecond
@@ -46,16 +47,22 @@ def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
     return {name: getattr(snapshot, name) for name in Snapshot.__slots__}
 
 
-def record_from_json(value: Mapping[str, Any]) -> StepRecord:
-    """What record_to_json gave, its times rounded. Raises KeyError, TypeError or ValueError for anything else."""
+def record_from_json(value: Mapping[str, Any], packers: tuple[Packer, Packer] | None = None) -> StepRecord:
+    """What record_to_json gave, its times rounded. Raises KeyError, TypeError or ValueError for anything else.
+
+    packers: for decisions and sampled tokens, so that records read one after another share what is equal.
+    """
+    of_decisions, of_sampled = packers or (Packer(), Packer())
     return StepRecord(
         step=int(value["step"]),
         time=float(value["time"]),
         times=StepTimes(*map(float, value["times"])),
         arrivals=tuple(Arrival(*_tuples(item)) for item in value["arrivals"]),
-        decisions=tuple(Decision(item[0], Action(item[1]), Reason(item[2]), *item[3:]) for item in value["decisions"]),
+        decisions=of_decisions.decisions(
+            [Decision(item[0], Action(item[1]), Reason(item[2]), *item[3:]) for item in value["decisions"]]
+        ),
         block_events=tuple(BlockEvent(BlockEventKind(item[0]), *item[1:]) for item in value["block_events"]),
-        sampled=tuple(Sampled(*_tuples(item)) for item in value["sampled"]),
+        sampled=of_sampled.sampled([Sampled(*_tuples(item)) for item in value["sampled"]]),
         finished=tuple(Finished(*item) for item in value["finished"]),
         changes=tuple(SettingChange(*item) for item in value["changes"]),
         num_scheduled_tokens=int(value["num_scheduled_tokens"]),

@@ -1,0 +1,78 @@
+"""How a long trace behaves: opening any step, memory, saving and loading."""
+
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from workbench.core.config import DEFAULT_TRACE_MEMORY_BYTES, DEFAULT_TRACE_STEPS, SchedulerConfig
+from workbench.core.policy import Policy
+from workbench.sim import Simulator, Workload
+from workbench.trace import Trace
+from workbench.trace.metrics import percentile
+
+USERS = 16
+OPENED = 300  # steps, drawn at random
+SECONDS = 0.004  # of a simulated step
+
+
+def trace_rows(num_steps: int = DEFAULT_TRACE_STEPS) -> list[dict[str, Any]]:
+    """A row for the trace as it was recorded, and one for the same trace saved and loaded."""
+    trace = _recorded(num_steps)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.trace"
+        began = time.perf_counter()
+        trace.save(path)
+        saved = time.perf_counter() - began
+        size = path.stat().st_size
+        began = time.perf_counter()
+        loaded = Trace.load(path)
+        read = time.perf_counter() - began
+    return [
+        {**_opened("recorded", trace), "save s": round(saved, 1), "file MiB": round(size / 2**20, 1), "load s": "–"},
+        {**_opened("loaded", loaded), "save s": "–", "file MiB": round(size / 2**20, 1), "load s": round(read, 1)},
+    ]
+
+
+def _recorded(num_steps: int) -> Trace:
+    """A run of so many steps with USERS requests at a time; keyframes come with the records, as from an engine."""
+    sizes = {"prompt_len": (16, 160), "output_len": (60, 240)}
+    users = Workload.closed_loop(num_users=USERS, requests_per_user=max(1, num_steps // 100), seed=1, **sizes)
+    config = SchedulerConfig(
+        num_blocks=USERS * 24,
+        block_size=16,
+        max_num_seqs=USERS,
+        max_num_batched_tokens=256,
+        max_model_len=512,
+        vocab_size=1000,
+    )
+    simulator = Simulator(users, config, Policy(), lambda plan: SECONDS)
+    trace = Trace(simulator.scheduler.snapshot(), num_steps, max_bytes=DEFAULT_TRACE_MEMORY_BYTES)
+    for record in tqdm(simulator.run(), total=num_steps, desc="recording", delay=1.0, leave=False):
+        trace.append(record, simulator.scheduler.snapshot)
+        if len(trace) == num_steps:
+            break
+    return trace
+
+
+def _opened(name: str, trace: Trace) -> dict[str, Any]:
+    began = time.perf_counter()
+    trace.at(trace.last_step)
+    first = time.perf_counter() - began
+    draw, took = random.Random(0), []
+    for _ in range(OPENED):
+        step = draw.randrange(trace.first_step, trace.last_step + 1)
+        began = time.perf_counter()
+        trace.at(step)
+        took.append((time.perf_counter() - began) * 1e3)
+    return {
+        "trace": name,
+        "steps": len(trace),
+        "memory MiB": round(trace.num_bytes / 2**20, 1),
+        "first at() ms": round(first * 1e3, 1),
+        "at() median ms": round(percentile(took, 50), 2),
+        "p99 ms": round(percentile(took, 99), 2),
+    }
