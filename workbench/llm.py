@@ -1,6 +1,7 @@
 """LLM: a model, its engine and its thread, with vLLM's names."""
 
 import asyncio
+import dataclasses
 import sys
 import time
 import uuid
@@ -34,6 +35,7 @@ from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
 from workbench.trace.why import Why
+from workbench.weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +65,7 @@ class LLM:
         tokenizer: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
+        quantization: str | None = None,
         max_model_len: int | None = None,
         block_size: int = 16,
         gpu_memory_utilization: float = 0.9,
@@ -93,6 +96,7 @@ class LLM:
                 "tokenizer": None if tokenizer is None else str(tokenizer),
                 "dtype": dtype,
                 "device": device,
+                "quantization": quantization,
                 "max_model_len": max_model_len,
                 "block_size": block_size,
                 "gpu_memory_utilization": gpu_memory_utilization,
@@ -394,7 +398,26 @@ class LLM:
         }
         if against is not None:
             return measure(self, against, **options)
-        return measure(self, self, notes=("it is the full-precision model, measured against itself",), **options)
+        if not self._changes_answers():
+            return measure(self, self, notes=("it is the full-precision model, measured against itself",), **options)
+        room = -(-min(self.model.max_model_len, 64 + greedy_tokens) // self.args.block_size)
+        full = dataclasses.replace(
+            self.args,
+            quantization=None,
+            max_num_seqs=1,
+            gpu_memory_utilization=1.0,
+            kv_cache_memory_bytes=None,
+            num_gpu_blocks_override=room,
+        )
+        with LLM(**dataclasses.asdict(full)) as base:
+            return measure(self, base, **options)
+
+    def _changes_answers(self) -> bool:
+        return self.settings["quantization"].resolved is not None
+
+    def weights(self) -> Weights:
+        """How every weight matrix is stored, in how many bytes."""
+        return Weights(self._loop.call(self._runner.weights))
 
     def get_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None if the model has none."""

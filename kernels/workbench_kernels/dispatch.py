@@ -15,6 +15,9 @@ from workbench_kernels.activation import cpu as activation_cpu
 from workbench_kernels.activation import torch_impl as activation_torch
 from workbench_kernels.paged_attention import cpu as attention_cpu
 from workbench_kernels.paged_attention import torch_impl as attention_torch
+from workbench_kernels.quant_matmul import cpu as quant_cpu
+from workbench_kernels.quant_matmul import torch_impl as quant_torch
+from workbench_kernels.quant_matmul.packing import QuantizedWeight
 from workbench_kernels.rms_norm import cpu as norm_cpu
 from workbench_kernels.rms_norm import torch_impl as norm_torch
 from workbench_kernels.rope_kv import cpu as rope_cpu
@@ -24,7 +27,9 @@ from workbench_kernels.sampling import torch_impl as sampling_torch
 from workbench_kernels.simd import LANES
 
 BACKENDS = ("auto", "numba", "torch", "triton")
-OPS = ("paged_attention", "rope_kv", "rms_norm", "activation", "sampling")
+# Tokens in a step from which on a GPU computes for longer than it reads weights.
+TRITON_ROWS = 64
+OPS = ("paged_attention", "rope_kv", "rms_norm", "activation", "sampling", "quant_matmul")
 
 
 class BackendUnavailable(ValueError):
@@ -56,6 +61,7 @@ class KernelSet:
     gelu_tanh_and_mul: Callable[..., torch.Tensor]
     apply_penalties: Callable[..., None]
     draw: Callable[..., list[int]]
+    quant_matmul: Callable[..., torch.Tensor]
     query_tile: int = 0
 
 
@@ -91,6 +97,10 @@ _NUMBA_REASONS = {
     "rope_kv": "one pass over the projections",
     "rms_norm": "less overhead than torch for few rows",
     "activation": "no copies of the two halves",
+    "quant_matmul": (
+        f"reads packed weights for up to {quant_cpu.MANY_ROWS - 1} tokens at once; for more it writes them out in "
+        "float32, a part at a time, and torch multiplies"
+    ),
 }
 _TRITON_REASONS = {
     "paged_attention": "walks block tables in place, and splits long contexts over the GPU",
@@ -98,6 +108,10 @@ _TRITON_REASONS = {
     "rms_norm": "one launch with the residual sum, which stays in registers",
     "activation": "one launch, no copies of the two halves",
     "sampling": "finds the cut by bisection instead of sorting the vocabulary",
+    "quant_matmul": (
+        f"reads packed weights for up to {TRITON_ROWS} tokens at once; for more, and for nf4, torch writes them out "
+        "and multiplies"
+    ),
 }
 
 
@@ -145,6 +159,12 @@ def select_kernels(
         if device.type == "cuda":
             processors = torch.cuda.get_device_properties(device).multi_processor_count
             attention = partial(attention, programs=_PROGRAMS_PER_PROCESSOR * processors)
+    quant = made["quant_matmul"].quant_matmul
+    quant_backend = choices[OPS.index("quant_matmul")].backend
+    if quant_backend == "numba":
+        quant = _where(quant_cpu.supports, partial(quant, pool=pool, workers=workers))
+    elif quant_backend == "triton":
+        quant = _where(lambda x, weight: weight.format != "nf4" and x.shape[0] <= TRITON_ROWS, quant)
     return KernelSet(
         choices=choices,
         paged_attention=attention,
@@ -156,8 +176,20 @@ def select_kernels(
         gelu_tanh_and_mul=made["activation"].gelu_tanh_and_mul,
         apply_penalties=made["sampling"].apply_penalties,
         draw=made["sampling"].draw,
+        quant_matmul=quant,
         query_tile=query_tile,
     )
+
+
+def _where(
+    supported: Callable[[torch.Tensor, QuantizedWeight], bool], run: Callable[..., torch.Tensor]
+) -> Callable[..., torch.Tensor]:
+    """A product with quantized weights that goes to torch where it is not supported."""
+
+    def quant_matmul(x: torch.Tensor, weight: QuantizedWeight, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return (run if supported(x, weight) else quant_torch.quant_matmul)(x, weight, bias)
+
+    return quant_matmul
 
 
 # Of each operation, in the order of OPS: numba's and torch's.
@@ -167,6 +199,7 @@ _IMPLEMENTATIONS: tuple[tuple[ModuleType, ModuleType], ...] = (
     (norm_cpu, norm_torch),
     (activation_cpu, activation_torch),
     (sampling_cpu, sampling_torch),
+    (quant_cpu, quant_torch),
 )
 # Attention programs wanted for each multiprocessor of a GPU: several run on one at once, and ends are ragged.
 _PROGRAMS_PER_PROCESSOR = 8

@@ -38,6 +38,7 @@ def test_the_set_holds_what_it_says() -> None:
         "rms_norm": "numba",
         "activation": "numba",
         "sampling": "numba",
+        "quant_matmul": "numba",
     }
     assert kernels.paged_attention is torch_impl.paged_attention
     assert kernels.rms_norm is norm_cpu.rms_norm

@@ -34,7 +34,7 @@ def test_zeros_stay_zeros() -> None:
 @pytest.mark.parametrize(
     ("format", "group_size", "message"),
     [
-        ("int3", None, "int8, int4, fp8"),
+        ("int3", None, "int8, int4, nf4, fp8"),
         ("int4", 48, "group sizes 32"),
         ("int8", 24, "no multiple"),
         ("fp8", 16, "one scale"),

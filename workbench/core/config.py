@@ -13,6 +13,7 @@ from workbench.core.errors import ConfigError, KVCacheTooSmallError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KERNEL_BACKENDS = ("auto", "numba", "torch", "triton")
+QUANTIZATIONS = (None, "int8", "int4", "nf4", "fp8")
 DEFAULT_TRACE_STEPS = 100_000
 DEFAULT_TRACE_MEMORY_BYTES = 512 * 2**20
 
@@ -23,6 +24,8 @@ class EngineArgs:
 
     model: a directory, a hub id, or None for the bundled model. tokenizer: the same, None for the model's own.
     dtype: weights and activations. device: "auto", "cpu", "cuda" or "cuda:1".
+    quantization: how the layers' matrices are stored: None (as in the checkpoint), "int8", "int4", "nf4", or "fp8" on
+    GPUs that have it.
     max_model_len: longest prompt plus output, in tokens. block_size: tokens per KV block.
     gpu_memory_utilization: share of the device's total memory for weights, workspace and KV cache together.
     kv_cache_memory_bytes: size of the KV pool instead. num_gpu_blocks_override: the same, in blocks.
@@ -38,6 +41,7 @@ class EngineArgs:
     tokenizer: str | None = None
     dtype: str = "auto"
     device: str = "auto"
+    quantization: str | None = None
     max_model_len: int | None = None
     block_size: int = 16
     gpu_memory_utilization: float = 0.9
@@ -62,6 +66,9 @@ class EngineArgs:
             raise ConfigError(
                 f"kernel_backend must be one of {', '.join(KERNEL_BACKENDS)}, not {self.kernel_backend!r}"
             )
+        if self.quantization not in QUANTIZATIONS:
+            names = ", ".join(str(name) for name in QUANTIZATIONS)
+            raise ConfigError(f"quantization must be one of {names}, not {self.quantization!r}")
         _whole("block_size", self.block_size, 1)
         _whole("max_num_seqs", self.max_num_seqs, 1)
         _whole("trace_steps", self.trace_steps, 1)

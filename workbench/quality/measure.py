@@ -79,7 +79,8 @@ def measure(
 
 
 def _name(llm: "LLM") -> str:
-    return f"{Path(llm.model.name).name} in {llm.model.dtype}"
+    quantization = llm.settings["quantization"].resolved
+    return f"{Path(llm.model.name).name} in {quantization or llm.model.dtype}"
 
 
 def _chunks(

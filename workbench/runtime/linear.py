@@ -5,8 +5,20 @@ Measured for the few rows of a decode step, with weights that no longer lie in t
 for small matrices. bfloat16 goes through oneDNN's packed form where the CPU has the instructions for it.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch.nn import functional as F
+
+from workbench_kernels.dispatch import KernelSet
+
+
+class MatrixInfo(NamedTuple):
+    """Outputs and inputs of a matrix, how its numbers are stored, and why if that is not as asked for."""
+
+    shape: tuple[int, int]
+    stored_as: str
+    note: str = ""
 
 
 def cpu_computes_bfloat16() -> bool:
@@ -17,9 +29,13 @@ def cpu_computes_bfloat16() -> bool:
 class Linear:
     """y = x W^T + b for x [rows, in]. weight [out, in] (kept as it is where it is shared), bias [out] or None."""
 
-    __slots__ = ("_bias", "_form", "_weight")
+    __slots__ = ("_bias", "_form", "_weight", "info")
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, shared: bool = False) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None = None, shared: bool = False, note: str = ""
+    ) -> None:
+        outputs, inputs = weight.shape
+        self.info = MatrixInfo((outputs, inputs), str(weight.dtype).removeprefix("torch."), note)
         self._bias = bias
         self._form = "plain"
         self._weight = weight
@@ -32,7 +48,7 @@ class Linear:
             self._form = "packed"
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, kernels: KernelSet) -> torch.Tensor:
         if self._form == "transposed":
             return torch.mm(x, self._weight) if self._bias is None else torch.addmm(self._bias, x, self._weight)
         if self._form == "packed":
@@ -43,3 +59,8 @@ class Linear:
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """What it holds."""
         return (self._weight,) if self._bias is None else (self._weight, self._bias)
+
+    @property
+    def num_parameters(self) -> int:
+        """Learned numbers."""
+        return sum(tensor.numel() for tensor in self.tensors())

@@ -15,11 +15,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from workbench.core.config import EngineArgs, ModelSpec
 from workbench.core.errors import ConfigError, ModelLoadError, UnsafeModelError
-from workbench.runtime.linear import cpu_computes_bfloat16
+from workbench.runtime.linear import Linear, cpu_computes_bfloat16
 from workbench.runtime.models.base import Model
 from workbench.runtime.models.decoder import Decoder
 from workbench.runtime.models.decoder_config import DecoderConfig, UnsupportedByDecoder, decoder_config
 from workbench.runtime.models.transformers_model import AttentionShape, TransformersModel
+from workbench.runtime.quantization import check_quantization, quantized_linear
 from workbench.runtime.tokenizer import Tokenizer
 from workbench.runtime.weights import Checkpoint, find_weight_files
 
@@ -44,6 +45,7 @@ def load_model(args: EngineArgs) -> LoadedModel:
     in the folder without trust_remote_code), ConfigError (a setting that contradicts the model).
     """
     device = _device(args.device)
+    check_quantization(args.quantization, device)
     folder = _folder(args.model)
     config = _config(folder, args.trust_remote_code)
     dtype, notes = _dtype(args.dtype, config, device)
@@ -54,9 +56,10 @@ def load_model(args: EngineArgs) -> LoadedModel:
     except UnsupportedByDecoder as reason:
         lean = None
         notes += (f"runs through transformers' own modules, as the lean decoder does not cover it: {reason}",)
+    make_linear = Linear if args.quantization is None else quantized_linear(args.quantization)
     model: Model
     if lean is None:
-        fallback = TransformersModel(folder, dtype, device, args.trust_remote_code)
+        fallback = TransformersModel(folder, dtype, device, args.trust_remote_code, make_linear)
         model, backend, shape = fallback, "transformers", fallback.shape
     else:
         with (
@@ -68,7 +71,7 @@ def load_model(args: EngineArgs) -> LoadedModel:
                 bar.update()
                 return checkpoint.get(name, shape)
 
-            model = Decoder(lean, get, checkpoint.has, max_model_len, device)
+            model = Decoder(lean, get, checkpoint.has, max_model_len, device, make_linear)
         backend = "decoder"
         shape = AttentionShape(lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
     spec = _spec(args, folder, config, backend, device, dtype, max_model_len, shape, model)

@@ -11,6 +11,7 @@ from workbench.core.config import ModelSpec, SchedulerConfig
 from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
+from workbench.core.weights import WeightRow
 from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import KVStore, kv_bytes_per_block
 from workbench.runtime.loader import LoadedModel
@@ -125,6 +126,10 @@ class TorchModelRunner:
 
     def _scoring_store(self, num_blocks: int) -> KVStore:
         return KVStore(self._spec, num_blocks, SCORING_BLOCK, torch.device(self._spec.device), self._dtype)
+
+    def weights(self) -> list[WeightRow]:
+        """How each matrix is stored."""
+        return [] if self._closed else list(self._model.weights())
 
     def memory(self) -> list[MemoryRow]:
         """The bytes that this process (on a GPU: the device) holds, by purpose; the rows add up to all of them."""

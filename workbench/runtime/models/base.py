@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from workbench.core.weights import WeightRow
 from workbench_kernels.dispatch import KernelSet
 from workbench_kernels.metadata import AttentionMetadata
 
@@ -33,4 +34,8 @@ class Model(Protocol):
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Every tensor it holds, each once."""
+        ...
+
+    def weights(self) -> Iterator[WeightRow]:
+        """How each of its matrices is stored; the rows' bytes add up to those of tensors()."""
         ...

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from workbench.core.weights import WeightRow
 from workbench.runtime.linear import Linear
 from workbench.runtime.models.decoder_config import DecoderConfig, rope_table
+from workbench.runtime.quantization import MakeLinear, QuantizedLinear
 from workbench_kernels.dispatch import KernelSet
 from workbench_kernels.metadata import AttentionMetadata
 
@@ -18,13 +20,13 @@ GetWeight = Callable[[str, tuple[int, ...]], torch.Tensor]
 @dataclass(frozen=True, slots=True)
 class _Layer:
     input_norm: torch.Tensor
-    qkv: Linear
+    qkv: Linear | QuantizedLinear
     q_norm: torch.Tensor | None
     k_norm: torch.Tensor | None
-    out: Linear
+    out: Linear | QuantizedLinear
     post_norm: torch.Tensor
-    gate_up: Linear
-    down: Linear
+    gate_up: Linear | QuantizedLinear
+    down: Linear | QuantizedLinear
     sliding_window: int
 
 
@@ -41,7 +43,9 @@ class Decoder:
         has: Callable[[str], bool],
         max_model_len: int,
         device: torch.device,
+        make_linear: MakeLinear = Linear,
     ) -> None:
+        self._make_linear = make_linear
         self.config = config
         width, vocab = (config.hidden_size,), (config.vocab_size, config.hidden_size)
         self.embedding = get("model.embed_tokens.weight", vocab)
@@ -58,14 +62,14 @@ class Decoder:
         config = self.config
         prefix = f"model.layers.{index}."
 
-        def linear(rows: dict[str, int], columns: int) -> Linear:
+        def linear(rows: dict[str, int], columns: int) -> Linear | QuantizedLinear:
             """One matrix of the named ones, each [rows, columns], under one another."""
             weights = [get(f"{prefix}{name}.weight", (count, columns)) for name, count in rows.items()]
             biases = [
                 get(f"{prefix}{name}.bias", (count,)) for name, count in rows.items() if has(f"{prefix}{name}.bias")
             ]
             join = weights[0] if len(weights) == 1 else torch.cat(weights)
-            return Linear(join, torch.cat(biases) if biases else None)
+            return self._make_linear(join, torch.cat(biases) if biases else None)
 
         def gain(name: str, size: int) -> torch.Tensor:
             return self._gain(get(f"{prefix}{name}.weight", (size,)))
@@ -107,7 +111,7 @@ class Decoder:
         x = kernels.rms_norm(residual, self.layers[0].input_norm, config.eps)
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(x)
+            qkv = layer.qkv(x, kernels)
             kv_cache = kv_layers[index]
             kernels.rope_and_write_kv(qkv, self.cos_sin, kv_cache, meta, heads, layer.q_norm, layer.k_norm, config.eps)
             q, k, v = qkv.view(-1, heads + 2 * kv_heads, size).split((heads, kv_heads, kv_heads), 1)
@@ -115,16 +119,19 @@ class Decoder:
             x = x.view(-1, heads * size)
             if index == last and sample_rows is not None:
                 x, residual = x[sample_rows], residual[sample_rows]
-            x = kernels.add_rms_norm(layer.out(x), residual, layer.post_norm, config.eps)
-            x = layer.down(activate(layer.gate_up(x)))
+            x = kernels.add_rms_norm(layer.out(x, kernels), residual, layer.post_norm, config.eps)
+            x = layer.down(activate(layer.gate_up(x, kernels)), kernels)
             norm = self.final_norm if index == last else self.layers[index + 1].input_norm
             x = kernels.add_rms_norm(x, residual, norm, config.eps)
-        return self.head(x).float()
+        return self.head(x, kernels).float()
 
     @property
     def num_parameters(self) -> int:
         """See Model.num_parameters."""
-        return sum(tensor.numel() for tensor in self.tensors() if tensor is not self.cos_sin)
+        head = () if self.config.tied else (self.head,)
+        matrices = [*head, *(matrix for layer in self.layers for _, matrix in _matrices(layer))]
+        gains = [self.final_norm, *(gain for layer in self.layers for gain in _gains(layer))]
+        return sum(part.num_parameters for part in matrices) + sum(x.numel() for x in (self.embedding, *gains))
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """See Model.tensors."""
@@ -132,8 +139,37 @@ class Decoder:
         if not self.config.tied:
             yield from self.head.tensors()
         for layer in self.layers:
-            for part in (layer.qkv, layer.out, layer.gate_up, layer.down):
-                yield from part.tensors()
-            for gain in (layer.input_norm, layer.q_norm, layer.k_norm, layer.post_norm):
-                if gain is not None:
-                    yield gain
+            for _, matrix in _matrices(layer):
+                yield from matrix.tensors()
+            yield from _gains(layer)
+
+    def weights(self) -> Iterator[WeightRow]:
+        """See Model.weights."""
+
+        def plain(name: str, tensors: list[torch.Tensor], note: str = "") -> WeightRow:
+            shape = tuple(tensors[0].shape) if len(tensors) == 1 else (sum(t.numel() for t in tensors),)
+            kind = str(tensors[0].dtype).removeprefix("torch.")
+            return WeightRow(name, shape, kind, sum(t.nbytes for t in tensors), note)
+
+        def matrix_row(name: str, matrix: Linear | QuantizedLinear) -> WeightRow:
+            info, held = matrix.info, sum(t.nbytes for t in matrix.tensors())
+            return WeightRow(name, info.shape, info.stored_as, held, info.note)
+
+        yield plain("embeddings", [self.embedding], "also the output head" if self.config.tied else "")
+        for index, layer in enumerate(self.layers):
+            for name, matrix in _matrices(layer):
+                yield matrix_row(f"layer {index} {name}", matrix)
+        if not self.config.tied:
+            yield matrix_row("output head", self.head)
+        yield plain("norms", [self.final_norm, *(gain for layer in self.layers for gain in _gains(layer))])
+        yield plain("rotary table", [self.cos_sin], "computed from the config")
+
+
+def _matrices(layer: _Layer) -> tuple[tuple[str, Linear | QuantizedLinear], ...]:
+    return ("qkv", layer.qkv), ("attention out", layer.out), ("gate and up", layer.gate_up), ("down", layer.down)
+
+
+def _gains(layer: _Layer) -> Iterator[torch.Tensor]:
+    for gain in (layer.input_norm, layer.q_norm, layer.k_norm, layer.post_norm):
+        if gain is not None:
+            yield gain

@@ -15,8 +15,12 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.pytorch_utils import Conv1D
 
 from workbench.core.errors import ModelLoadError
+from workbench.core.weights import WeightRow
+from workbench.runtime.linear import Linear
+from workbench.runtime.quantization import MakeLinear, QuantizedLinear
 from workbench_kernels.dispatch import KernelSet, select_kernels
 from workbench_kernels.metadata import AttentionMetadata, make_metadata
 
@@ -94,7 +98,14 @@ def _no_mask(*_: Any, **__: Any) -> None:
 class TransformersModel:
     """A transformers model that reads and writes a paged KV cache. Raises ModelLoadError where it cannot."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, trust_remote_code: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        device: torch.device,
+        trust_remote_code: bool,
+        make_linear: MakeLinear = Linear,
+    ) -> None:
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
@@ -105,6 +116,7 @@ class TransformersModel:
         self._step = _Step()
         self._takes_rows = "logits_to_keep" in signature(type(model).forward).parameters
         self.shape = self._probe(folder)
+        self._replace_matrices(make_linear)
 
     def _probe(self, folder: Path) -> AttentionShape:
         """Run two short sequences together through paged attention, and the second alone through the model's own."""
@@ -186,12 +198,57 @@ class TransformersModel:
             logits = logits[sample_rows]
         return logits.float()  # type: ignore[no-any-return]
 
+    def _replace_matrices(self, make_linear: MakeLinear) -> None:
+        """Quantize the linear layers, all but the output head, one after another."""
+        if make_linear is Linear:
+            return
+        head = self._model.get_output_embeddings()
+        for name, module in list(self._model.named_modules()):
+            turned = isinstance(module, Conv1D)  # GPT-2 keeps [in, out]
+            if module is head or not (turned or type(module) is torch.nn.Linear):
+                continue
+            weight = module.weight.data.t().contiguous() if turned else module.weight.data
+            made = make_linear(weight, None if module.bias is None else module.bias.data)
+            if isinstance(made, QuantizedLinear):
+                parent, _, leaf = name.rpartition(".")
+                setattr(self._model.get_submodule(parent), leaf, _QuantizedModule(made, self._step))
+
+    def _quantized(self) -> list[tuple[str, QuantizedLinear]]:
+        return [(name, m.matrix) for name, m in self._model.named_modules() if isinstance(m, _QuantizedModule)]
+
     @property
     def num_parameters(self) -> int:
         """See Model.num_parameters."""
-        return sum(parameter.numel() for parameter in self._model.parameters())
+        rest = sum(parameter.numel() for parameter in self._model.parameters())
+        return rest + sum(matrix.num_parameters for _, matrix in self._quantized())
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """See Model.tensors."""
         yield from self._model.parameters()
         yield from self._model.buffers()
+        for _, matrix in self._quantized():
+            yield from matrix.tensors()
+
+    def weights(self) -> Iterator[WeightRow]:
+        """See Model.weights."""
+        for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
+            yield WeightRow(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.nbytes)
+        for name, matrix in self._quantized():
+            info = matrix.info
+            yield WeightRow(name, info.shape, info.stored_as, sum(t.nbytes for t in matrix.tensors()), info.note)
+
+
+class _QuantizedModule(torch.nn.Module):
+    """Stands in a transformers model where a linear layer was."""
+
+    def __init__(self, matrix: QuantizedLinear, step: _Step) -> None:
+        super().__init__()
+        self.matrix = matrix
+        object.__setattr__(self, "_workbench_step", step)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., in] -> [..., out], within a step of the engine."""
+        kernels = self._workbench_step.kernels
+        if kernels is None:
+            raise ModelLoadError("this model was loaded by the workbench's engine and runs inside it only")
+        return self.matrix(x.reshape(-1, x.shape[-1]), kernels).view(*x.shape[:-1], -1)
