@@ -79,7 +79,7 @@ export interface CommandArgs {
   step: { n: number };
   set_speed: { steps_per_second: number | null };
   configure: { max_num_seqs?: number; max_num_batched_tokens?: number };
-  submit: { prompts: string[]; params: Record<string, unknown>; priority: number };
+  submit: { prompts: (string | { prompt_token_ids: number[] })[]; params: Record<string, unknown>; priority: number };
   cancel: { request_id: string };
   break_on: BreakCondition;
   clear_breakpoints: Record<string, never>;

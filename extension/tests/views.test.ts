@@ -11,6 +11,7 @@ import { histogram } from "../src/views/histogram.ts";
 import { ledger } from "../src/views/memory_rows.ts";
 import { requestRows, sortRows } from "../src/views/request_rows.ts";
 import { tellStory } from "../src/views/request_story.ts";
+import { branchAt, choicesAt, sharedBlocks } from "../src/views/playground_branch.ts";
 import { readParams } from "../src/views/sampling_form.ts";
 import { positionOf, SLIDER_MAX, speedAt } from "../src/views/speed.ts";
 import { ticks, TimelineAxis } from "../src/views/timeline_axis.ts";
@@ -248,4 +249,21 @@ test("zoom keeps the step under the pointer, and a short run fills the view", ()
 test("ticks are round and whole where steps are counted", () => {
   assert.deepEqual(ticks(0, 10, 4, true), [0, 5, 10]);
   assert.deepEqual(ticks(3, 5.2, 8, true), [3, 4, 5]);
+});
+
+test("a branch keeps the prompt and the tokens up to the picked one, or puts another in its place", () => {
+  const store = filled();
+  const r1 = store.requests.get("r1")!;
+  assert.deepEqual(branchAt(r1, 1, 11), {
+    parent: "r1",
+    index: 1,
+    replaced: false,
+    promptTokenIds: [1, 2, 3, 4, 5, 6, 10, 11],
+  });
+  const other = branchAt(r1, 0, 99);
+  assert.deepEqual([other.replaced, other.promptTokenIds], [true, [1, 2, 3, 4, 5, 6, 99]]);
+  assert.deepEqual(choicesAt(r1, 0, 4), [{ id: 10, logprob: -0.5, taken: true }]);
+  assert.deepEqual(choicesAt(r1, 9, 4), []);
+  assert.equal(sharedBlocks(store.stateAt(0)!, "r1", "r1"), 2);
+  assert.equal(sharedBlocks(store.stateAt(3)!, "r1", "r2"), 0);
 });

@@ -189,6 +189,8 @@ def test_the_debuggers_commands(engine):
     [
         ("submit", {"prompts": [], "params": {}}, "InvalidRequestError", "1 to 64"),
         ("submit", {"prompts": [""], "params": {}}, "EmptyPromptError", "no tokens"),
+        ("submit", {"prompts": [{"prompt_token_ids": ["a"]}]}, "InvalidRequestError", "whole numbers"),
+        ("submit", {"prompts": [{"prompt": "abc"}]}, "InvalidRequestError", "a text or"),
         ("submit", {"prompts": ["abc"], "params": {"top_p": 2}}, "SamplingParamsError", "top_p"),
         ("submit", {"prompts": ["abc"], "params": {"tempo": 2}}, "SamplingParamsError", "unknown"),
         ("configure", {"max_num_seqs": 0}, "ConfigError", "at least 1"),

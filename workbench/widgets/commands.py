@@ -78,11 +78,18 @@ def _submit(client: EngineClient, args: Mapping[str, Any]) -> list[str]:
     prompts, priority = args.get("prompts"), args.get("priority", 0)
     if not isinstance(prompts, list) or not 0 < len(prompts) <= MAX_PROMPTS:
         raise InvalidRequestError(f"give 1 to {MAX_PROMPTS} prompts")
-    if any(not isinstance(prompt, str) for prompt in prompts):
-        raise InvalidRequestError("prompts from a view are texts")
+    if not all(isinstance(prompt, str) or _is_token_ids(prompt) for prompt in prompts):
+        raise InvalidRequestError("a prompt from a view is a text or {prompt_token_ids: [whole numbers]}")
     params = SamplingParams.from_dict(args.get("params", {}))
     streams = client.submit(prompts, [params] * len(prompts), [priority] * len(prompts))
     return [stream.request_id for stream in streams]
+
+
+def _is_token_ids(prompt: Any) -> bool:
+    if not isinstance(prompt, dict) or set(prompt) != {"prompt_token_ids"}:
+        return False
+    ids = prompt["prompt_token_ids"]
+    return isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in ids)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

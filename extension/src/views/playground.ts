@@ -1,15 +1,14 @@
 // Playground: several prompts at once, their tokens as they come, each with its probability and latency.
 
-import { count, int } from "../format.ts";
-import { explainEnding } from "../reasons.ts";
 import type { Session } from "../session.ts";
-import type { RequestInfo } from "../trace_types.ts";
-import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
+import { h, setAttribute, setText } from "../ui/dom.ts";
 import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
+import type { Branch } from "./playground_branch.ts";
+import { type CardActions, PlaygroundCard } from "./playground_card.ts";
 import { samplingForm } from "./sampling_form.ts";
-import { type Shading, TokenText } from "./token_text.ts";
+import { type Shading, shadeLegend, typicalGap } from "./token_text.ts";
 
 const MAX_PROMPTS = 8;
 const FIRST_PROMPTS = 2;
@@ -22,21 +21,21 @@ export function playgroundView(element: HTMLElement, context: ViewContext): View
   return new PlaygroundView(element, context);
 }
 
-/** One column: a prompt that the reader may edit, or the prompt of a request from elsewhere. */
-interface Card {
-  readonly element: HTMLElement;
-  readonly prompt: HTMLTextAreaElement | null;
-  readonly head: HTMLElement;
-  readonly text: TokenText;
-  request: string | null;
-}
-
 class PlaygroundView implements View {
   private readonly context: ViewContext;
   private readonly session: Session;
   private readonly form = samplingForm();
-  private readonly cards: Card[] = [];
-  private readonly guests: Card[] = [];
+  private readonly cards: PlaygroundCard[] = [];
+  private readonly guests: PlaygroundCard[] = [];
+  private readonly legend = h("span", { class: "iw-legend", "data-testid": "shade-legend" });
+  private readonly actions: CardActions = {
+    run: () => void this.run(),
+    rerun: (card) => void this.submit([card]),
+    stop: (card) => this.cancel(card.request),
+    remove: (card) => this.removeCard(card),
+    branch: (branch) => this.branch(branch),
+    focused: (card) => (this.lastFocused = card),
+  };
   private readonly grid = h("div", { class: "iw-cards" });
   private readonly starters = h("select", { class: "iw-select", "aria-label": "Starters", "data-testid": "starters" });
   private readonly runButton: HTMLButtonElement;
@@ -47,7 +46,7 @@ class PlaygroundView implements View {
   private readonly own = new Set<string>();
   private shading: Shading = "probability";
   private startersFor = "";
-  private lastFocused: Card | null = null;
+  private lastFocused: PlaygroundCard | null = null;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
@@ -78,6 +77,7 @@ class PlaygroundView implements View {
     root.append(
       h("div", { class: "iw-toolbar" }, this.runButton, this.stopButton, this.addButton, this.starters, shades),
       this.form.element,
+      this.legend,
       this.note,
       this.grid,
     );
@@ -96,7 +96,9 @@ class PlaygroundView implements View {
     this.stopButton.disabled = !session.commandable || live.length === 0;
     this.addButton.disabled = this.cards.length >= MAX_PROMPTS;
     this.drawGuests();
-    for (const card of [...this.cards, ...this.guests]) this.drawCard(card);
+    const theme = this.context.theme();
+    for (const card of [...this.cards, ...this.guests]) card.draw(this.shading, theme);
+    this.drawLegend();
   }
 
   destroy(): void {
@@ -111,32 +113,11 @@ class PlaygroundView implements View {
     });
   }
 
-  private drawCard(card: Card): void {
-    const { session } = this;
-    const theme = this.context.theme();
-    const request = session.store.requests.get(card.request ?? "") ?? null;
-    card.text.draw(request, this.shading, theme);
-    const selected = request !== null && session.selection.request === request.id;
-    card.element.classList.toggle("iw-selected", selected);
-    card.element.classList.toggle("iw-has-output", request !== null);
-    if (request === null) {
-      setText(card.head, card.request === null ? "" : "in the queue …");
-      return;
-    }
-    setProperty(card.element, "--chip", theme.request(request.colour));
-    setText(card.head, `${request.id} · ${this.progress(request)}`);
-    const { ending } = request;
-    setAttribute(card.head, "title", ending === null ? "" : explainEnding(ending.reason, ending.detail));
-    card.element.classList.toggle("iw-failed", request.ending?.reason === "error");
-  }
-
-  private progress(request: RequestInfo): string {
-    const tokens = count(request.tokens.length, "token");
-    const { ending } = request;
-    if (ending?.reason === "error") return explainEnding(ending.reason, ending.detail);
-    if (ending !== null) return `${tokens} · ${ending.reason}`;
-    if (request.tokens.length === 0) return "waiting for its first token";
-    return `${int(request.tokens.length)} of ${count(request.maxTokens, "token")}`;
+  private drawLegend(): void {
+    const key = `${this.shading} ${this.context.theme().dark} ${typicalGap(this.session.store).toPrecision(2)}`;
+    if (this.legend.dataset["key"] === key) return;
+    this.legend.dataset["key"] = key;
+    this.legend.replaceChildren(...shadeLegend(this.shading, this.session.store, this.context.theme()));
   }
 
   /** Requests that came from a cell or another view: the selected one first, then the newest. */
@@ -151,76 +132,29 @@ class PlaygroundView implements View {
     const shown = candidates.slice(-MAX_GUESTS).map((r) => r.id);
     if (selected !== undefined && !shown.includes(selected.id)) shown.unshift(selected.id);
     shown.length = Math.min(shown.length, MAX_GUESTS);
-    while (this.guests.length < shown.length) this.guests.push(this.makeGuest());
+    while (this.guests.length < shown.length) this.guests.push(this.place(null));
     while (this.guests.length > shown.length) this.guests.pop()!.element.remove();
-    shown.forEach((id, i) => {
-      const guest = this.guests[i]!;
-      if (guest.request === id) return;
-      guest.request = id;
-      setText(guest.element.querySelector(".iw-prompt-text")!, store.requests.get(id)?.label ?? "");
-    });
+    shown.forEach((id, i) => (this.guests[i]!.request = id));
   }
 
-  private makeGuest(): Card {
-    const head = h("span", { class: "iw-card-id" });
-    const text = new TokenText(this.session, this.card);
-    const element = h(
-      "article",
-      { class: "iw-prompt iw-guest" },
-      h("header", {}, h("span", { class: "iw-chip" }), head),
-      h("p", { class: "iw-prompt-text" }),
-      text.element,
-    );
-    const card: Card = { element, prompt: null, head, text, request: null };
-    head.addEventListener("click", () => this.session.select({ request: card.request }));
-    this.grid.append(element);
+  /** A new column: the reader's own before those of requests from elsewhere. */
+  private place(kind: string | Branch | null): PlaygroundCard {
+    const card = new PlaygroundCard(this.session, this.card, this.actions, kind, this.cards.length + 1);
+    this.grid.insertBefore(card.element, kind === null ? null : (this.guests[0]?.element ?? null));
     return card;
   }
 
-  private addCard(prompt: string): Card {
-    const head = h("span", { class: "iw-card-id" });
-    const text = new TokenText(this.session, this.card);
-    const area = h("textarea", {
-      rows: 2,
-      placeholder: "Type a prompt",
-      "aria-label": `Prompt ${this.cards.length + 1}`,
-      "data-testid": `prompt-${this.cards.length}`,
-      spellcheck: false,
-    });
-    area.value = prompt;
-    area.addEventListener("keydown", (event) => {
-      // Shift+Enter would run the notebook's cell: nothing typed here may reach the notebook.
-      event.stopPropagation();
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-        event.preventDefault();
-        void this.run();
-      }
-    });
-    const remove = h(
-      "button",
-      { type: "button", class: "iw-close", title: "Remove this prompt", "aria-label": "Remove this prompt" },
-      "×",
-    );
-    const element = h(
-      "article",
-      { class: "iw-prompt" },
-      area,
-      h("header", {}, h("span", { class: "iw-chip" }), head, remove),
-      text.element,
-    );
-    const card: Card = { element, prompt: area, head, text, request: null };
-    area.addEventListener("focus", () => (this.lastFocused = card));
-    remove.addEventListener("click", () => this.removeCard(card));
-    head.addEventListener("click", () => this.session.select({ request: card.request }));
+  private addCard(kind: string | Branch): PlaygroundCard {
+    const card = this.place(kind);
     this.cards.push(card);
-    this.grid.insertBefore(element, this.guests[0]?.element ?? null);
     this.context.invalidate();
     return card;
   }
 
-  private removeCard(card: Card): void {
-    if (this.cards.length === 1) {
-      card.prompt!.value = "";
+  private removeCard(card: PlaygroundCard): void {
+    const prompts = this.cards.filter((other) => other.prompt !== null);
+    if (card.prompt !== null && prompts.length === 1) {
+      card.prompt.value = "";
       card.request = null;
     } else {
       this.cards.splice(this.cards.indexOf(card), 1);
@@ -229,13 +163,28 @@ class PlaygroundView implements View {
     this.context.invalidate();
   }
 
-  private async run(): Promise<void> {
-    const cards = this.cards.filter((card) => card.prompt!.value.trim() !== "");
-    if (cards.length === 0) {
-      this.say("Type a prompt first, or take one from the starters.", true);
-      this.cards[0]!.prompt!.focus();
+  /** A column that goes on from a token; it starts at once. */
+  private branch(branch: Branch): void {
+    if (this.cards.length >= MAX_PROMPTS) {
+      this.say(`There is room for ${MAX_PROMPTS} columns: remove one first.`, true);
       return;
     }
+    const card = this.addCard(branch);
+    void this.submit([card]);
+    card.element.scrollIntoView({ block: "nearest" });
+  }
+
+  private async run(): Promise<void> {
+    const cards = this.cards.filter((card) => (card.prompt?.value ?? "").trim() !== "");
+    if (cards.length === 0) {
+      this.say("Type a prompt first, or take one from the starters.", true);
+      this.cards.find((card) => card.prompt !== null)?.prompt?.focus();
+      return;
+    }
+    await this.submit(cards);
+  }
+
+  private async submit(cards: readonly PlaygroundCard[]): Promise<void> {
     let params: Record<string, unknown>;
     try {
       params = this.form.read();
@@ -246,7 +195,9 @@ class PlaygroundView implements View {
     this.say("", false);
     for (const card of cards) card.request = null;
     this.session.setCursor("live");
-    const prompts = cards.map((card) => card.prompt!.value);
+    const prompts = cards.map((card) =>
+      card.branch === null ? card.prompt!.value : { prompt_token_ids: [...card.branch.promptTokenIds] },
+    );
     try {
       const { request_ids: ids } = await this.session.command("submit", { prompts, params, priority: 0 });
       cards.forEach((card, i) => {
@@ -265,10 +216,12 @@ class PlaygroundView implements View {
   }
 
   private stop(): void {
-    for (const id of this.own) {
-      if (this.session.store.requests.get(id)?.ending !== null) continue;
-      this.session.command("cancel", { request_id: id }).catch((error: Error) => this.say(error.message, true));
-    }
+    for (const id of this.own) this.cancel(id);
+  }
+
+  private cancel(id: string | null): void {
+    if (id === null || this.session.store.requests.get(id)?.ending !== null) return;
+    this.session.command("cancel", { request_id: id }).catch((error: Error) => this.say(error.message, true));
   }
 
   private say(message: string, bad: boolean): void {
@@ -288,8 +241,9 @@ class PlaygroundView implements View {
     );
     this.starters.hidden = starters.length === 0;
     // Something to run at once. Never over what the reader typed.
-    if (this.cards.every((card) => card.prompt!.value === "" && document.activeElement !== card.prompt)) {
-      this.cards.forEach((card, i) => (card.prompt!.value = starters[i]?.text ?? ""));
+    const areas = this.cards.flatMap((card) => card.prompt ?? []);
+    if (areas.every((area) => area.value === "" && document.activeElement !== area)) {
+      areas.forEach((area, i) => (area.value = starters[i]?.text ?? ""));
     }
   }
 
@@ -301,7 +255,9 @@ class PlaygroundView implements View {
     const chosen = value === "all" ? starters.slice(0, 4) : starters.slice(Number(value), Number(value) + 1);
     const texts = new Set(starters.map((s) => s.text));
     // What the reader typed is never replaced; an empty prompt or an untouched starter is.
-    const free = this.cards.filter((card) => card.prompt!.value.trim() === "" || texts.has(card.prompt!.value));
+    const free = this.cards.filter(
+      ({ prompt }) => prompt !== null && (prompt.value.trim() === "" || texts.has(prompt.value)),
+    );
     const target = free.indexOf(this.lastFocused ?? free[0]!);
     if (chosen.length === 1 && target > 0) free.splice(0, target);
     for (const { text } of chosen) {

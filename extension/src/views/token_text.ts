@@ -2,10 +2,11 @@
 
 import { int, percent, seconds, visible } from "../format.ts";
 import type { Session } from "../session.ts";
+import type { TraceStore } from "../store.ts";
 import type { RequestInfo, Token } from "../trace_types.ts";
 import { h } from "../ui/dom.ts";
 import type { CardLine, HoverCard } from "../ui/hover_card.ts";
-import { css, rgb, type Theme } from "../ui/theme.ts";
+import { css, type Rgb, rgb, type Theme } from "../ui/theme.ts";
 
 export type Shading = "none" | "latency" | "probability";
 
@@ -31,10 +32,44 @@ export function shade(request: RequestInfo, index: number, shading: Shading, typ
   return 0;
 }
 
+/** The middle of the newest gaps between tokens, in seconds; 0 before there is one. */
+export function typicalGap(store: TraceStore): number {
+  const recent = store.itl
+    .upTo(null)
+    .slice(-400)
+    .sort((a, b) => a - b);
+  return recent[recent.length >> 1] ?? 0;
+}
+
+/** What the shades mean, in units. */
+export function shadeLegend(shading: Shading, store: TraceStore, theme: Theme): HTMLElement[] {
+  if (shading === "none") return [];
+  const colour = shadeColour(shading, theme);
+  const ramp = `background:linear-gradient(90deg, ${css(colour, 0)}, ${css(colour, STRONGEST)})`;
+  const swatch = h("i", { class: "iw-swatch iw-ramp", style: ramp });
+  if (shading === "probability") return [h("span", {}, "token’s probability: 100 %", swatch, "1.6 % or less")];
+  const gap = typicalGap(store);
+  const from = gap === 0 ? "the median" : `${seconds(gap)} (median) or less`;
+  const to = gap === 0 ? "8 times that or more" : `${seconds(8 * gap)} or more`;
+  return [h("span", {}, `time since the token before: ${from}`, swatch, to)];
+}
+
+const STRONGEST = 0.6;
+
+function shadeColour(shading: Shading, theme: Theme): Rgb {
+  return rgb(shading === "probability" ? theme.warn : theme.danger);
+}
+
+const TEXT_LABEL = "Output tokens. Left and right arrow keys pick a token and show its step.";
+
 export class TokenText {
   private readonly text = h("div");
   // Laid out from below, so that the browser keeps the newest token in view without being asked for positions.
-  readonly element = h("div", { class: "iw-tokens", role: "log", "aria-live": "off" }, this.text);
+  readonly element = h(
+    "div",
+    { class: "iw-tokens", role: "group", tabindex: "0", "aria-label": TEXT_LABEL },
+    this.text,
+  );
   private readonly session: Session;
   private request: RequestInfo | null = null;
   private shading: Shading = "none";
@@ -52,10 +87,17 @@ export class TokenText {
     this.element.addEventListener("pointerleave", () => card.hide());
     this.element.addEventListener("click", (event) => {
       const index = this.indexOf(event.target);
-      const token = index === null ? undefined : this.request?.tokens[index];
-      if (token === undefined) return;
-      session.select({ request: this.request!.id, token: index });
-      if (token.step >= 0) session.setCursor(token.step);
+      if (index !== null) this.pick(index);
+    });
+    this.element.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (by === undefined || this.request === null) return;
+      const { selection } = session;
+      const now = selection.request === this.request.id ? selection.token : null;
+      const newest = this.request.tokens.length - 1;
+      this.pick(now === null ? newest : Math.max(0, Math.min(newest, now + by)));
+      event.preventDefault();
+      event.stopPropagation();
     });
   }
 
@@ -71,19 +113,26 @@ export class TokenText {
     if (request === null) return;
     const fresh = this.text.childElementCount;
     if (fresh < request.tokens.length) {
-      const typical = shading === "latency" ? this.typicalGap(request) : 0;
-      const colour = rgb(shading === "probability" ? theme.warn : theme.danger);
+      const typical = shading === "latency" ? typicalGap(this.session.store) || (gap(request, 1) ?? 0) : 0;
+      const colour = shadeColour(shading, theme);
       const pieces = document.createDocumentFragment();
       for (let i = fresh; i < request.tokens.length; i++) {
         const span = h("span", {}, this.session.store.text(request.tokens[i]!.id));
         const strength = shade(request, i, shading, typical);
-        if (strength > 0.04) span.style.background = css(colour, Math.round(strength * 60) / 100);
+        if (strength > 0.04) span.style.background = css(colour, Math.round(strength * STRONGEST * 100) / 100);
         pieces.append(span);
       }
       this.text.append(pieces);
     }
     this.markCursor(request, fresh);
     this.markSelected(request);
+  }
+
+  private pick(index: number): void {
+    const token = this.request?.tokens[index];
+    if (token === undefined) return;
+    this.session.select({ request: this.request!.id, token: index });
+    if (token.step >= 0) this.session.setCursor(token.step);
   }
 
   /** Tokens after the time cursor fade. */
@@ -105,12 +154,6 @@ export class TokenText {
     this.text.children[this.shownSelection]?.classList.remove("iw-picked");
     this.text.children[now]?.classList.add("iw-picked");
     this.shownSelection = now;
-  }
-
-  private typicalGap(request: RequestInfo): number {
-    const values = this.session.store.itl.upTo(null);
-    const recent = values.slice(-400).sort((a, b) => a - b);
-    return recent[recent.length >> 1] ?? gap(request, 1) ?? 0;
   }
 
   private indexOf(target: EventTarget | null): number | null {

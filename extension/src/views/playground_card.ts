@@ -1,0 +1,184 @@
+// One column of the playground: a prompt that the reader may edit, a branch, or a request from elsewhere.
+
+import { count, int, percent, visible } from "../format.ts";
+import { explainEnding } from "../reasons.ts";
+import type { Session } from "../session.ts";
+import type { RequestInfo } from "../trace_types.ts";
+import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
+import type { HoverCard } from "../ui/hover_card.ts";
+import type { Theme } from "../ui/theme.ts";
+import { type Branch, branchAt, choicesAt, sharedBlocks } from "./playground_branch.ts";
+import { type Shading, TokenText } from "./token_text.ts";
+
+const MOST_CHOICES = 4;
+/** Characters of a branch's prompt that are shown: its end, which is what it goes on from. */
+const SHOWN_PREFIX = 40;
+
+export interface CardActions {
+  run(): void;
+  rerun(card: PlaygroundCard): void;
+  stop(card: PlaygroundCard): void;
+  remove(card: PlaygroundCard): void;
+  branch(branch: Branch): void;
+  focused(card: PlaygroundCard): void;
+}
+
+export class PlaygroundCard {
+  readonly element: HTMLElement;
+  /** What the reader types; null for branches and guests. */
+  readonly prompt: HTMLTextAreaElement | null;
+  readonly branch: Branch | null;
+  request: string | null = null;
+  private readonly session: Session;
+  private readonly actions: CardActions;
+  private readonly head = h("span", { class: "iw-card-id" });
+  private readonly label = h("p", { class: "iw-prompt-text" });
+  private readonly facts = h("p", { class: "iw-card-facts" });
+  private readonly choices = h("div", { class: "iw-choices", role: "group", "data-testid": "branch-choices" });
+  private readonly text: TokenText;
+  private readonly again: HTMLButtonElement;
+  private readonly halt: HTMLButtonElement;
+  private choicesKey = "";
+
+  /** `kind`: the text of a prompt to edit, a branch, or null for a request from elsewhere. */
+  constructor(session: Session, hover: HoverCard, actions: CardActions, kind: string | Branch | null, number: number) {
+    this.session = session;
+    this.actions = actions;
+    this.branch = typeof kind === "object" ? kind : null;
+    this.prompt = typeof kind === "string" ? this.editor(kind, number) : null;
+    this.text = new TokenText(session, hover);
+    const button = (text: string, title: string, id: string, click: () => void): HTMLButtonElement =>
+      h(
+        "button",
+        { type: "button", class: "iw-close", title, "aria-label": title, "data-testid": id, onclick: click },
+        text,
+      );
+    this.again = button("↻", "Send this prompt again, with the settings as they are now", "again", () =>
+      actions.rerun(this),
+    );
+    this.halt = button("■", "Stop this request", "halt", () => actions.stop(this));
+    const own = kind !== null;
+    const remove = button("×", "Remove this column", "remove", () => actions.remove(this));
+    this.element = h(
+      "article",
+      { class: own && this.prompt !== null ? "iw-prompt" : "iw-prompt iw-guest" },
+      this.prompt,
+      h("header", {}, h("span", { class: "iw-chip" }), this.head, ...(own ? [this.again, this.halt, remove] : [])),
+      this.prompt === null ? this.label : null,
+      this.facts,
+      this.text.element,
+      this.choices,
+    );
+    this.head.addEventListener("click", () => session.select({ request: this.request }));
+    if (this.branch !== null) setText(this.label, this.branchLabel(this.branch));
+  }
+
+  draw(shading: Shading, theme: Theme): void {
+    const { session } = this;
+    const request = session.store.requests.get(this.request ?? "") ?? null;
+    this.text.draw(request, shading, theme);
+    const selected = request !== null && session.selection.request === request.id;
+    const live = request !== null && request.ending === null;
+    this.element.classList.toggle("iw-selected", selected);
+    this.element.classList.toggle("iw-failed", request?.ending?.reason === "error");
+    this.again.hidden = request === null || live || !session.commandable;
+    this.halt.hidden = !live || !session.commandable;
+    this.drawChoices(selected ? request : null);
+    if (request === null) {
+      setText(this.head, this.request === null ? "" : "in the queue …");
+      this.facts.hidden = true;
+      return;
+    }
+    setProperty(this.element, "--chip", theme.request(request.colour));
+    setText(this.head, `${request.id} · ${progress(request)}`);
+    const { ending } = request;
+    setAttribute(this.head, "title", ending === null ? "" : explainEnding(ending.reason, ending.detail));
+    if (this.prompt === null && this.branch === null) setText(this.label, request.label);
+    const facts = this.sharing(request);
+    this.facts.hidden = facts === "";
+    setText(this.facts, facts);
+  }
+
+  /** What of the prompt was in the KV cache already, and what is shared with the parent at this moment. */
+  private sharing(request: RequestInfo): string {
+    if (request.firstScheduled === null || request.numCached === 0) return "";
+    const prompt = count(request.promptTokenIds.length, "prompt token");
+    const found = `${int(request.numCached)} of ${prompt} were in the KV cache already`;
+    const state = this.session.store.stateAt(this.session.cursor);
+    if (this.branch === null || state === null) return found;
+    const shared = sharedBlocks(state, this.branch.parent, request.id);
+    return shared === 0 ? found : `${found}; ${count(shared, "block")} shared with ${this.branch.parent} now`;
+  }
+
+  /** With a token picked: ways to go on from it, each its own request. */
+  private drawChoices(request: RequestInfo | null): void {
+    const { session } = this;
+    const index = request === null ? null : session.selection.token;
+    const shown = request !== null && index !== null && session.commandable;
+    this.choices.hidden = !shown;
+    const key = shown ? `${request.id} ${index}` : "";
+    if (key === this.choicesKey) return;
+    this.choicesKey = key;
+    if (!shown) {
+      this.choices.replaceChildren();
+      return;
+    }
+    this.choices.setAttribute("aria-label", `Branch from token ${index + 1} of ${request.id}`);
+    const buttons = choicesAt(request, index, MOST_CHOICES).map(({ id, logprob, taken }) => {
+      const text = `“${visible(session.store.text(id))}”`;
+      const share = logprob === null ? "" : ` ${percent(Math.exp(logprob))}`;
+      const title = taken
+        ? "A new request with the prompt and all tokens up to this one"
+        : "A new request with this token in the place of the picked one";
+      return h(
+        "button",
+        {
+          type: "button",
+          class: "iw-button",
+          title,
+          onclick: () => this.actions.branch(branchAt(request, index, id)),
+        },
+        taken ? `after ${text}${share}` : `with ${text}${share}`,
+      );
+    });
+    this.choices.replaceChildren(h("span", {}, "Branch"), ...buttons);
+  }
+
+  private branchLabel(branch: Branch): string {
+    const { store } = this.session;
+    const text = branch.promptTokenIds.map((id) => store.text(id)).join("");
+    const end = text.length > SHOWN_PREFIX ? `…${text.slice(1 - SHOWN_PREFIX)}` : text;
+    const how = branch.replaced ? "with another token" : "after token";
+    return `${branch.parent} ${how} ${int(branch.index + 1)}: ${visible(end)}`;
+  }
+
+  private editor(text: string, number: number): HTMLTextAreaElement {
+    const area = h("textarea", {
+      rows: 2,
+      placeholder: "Type a prompt",
+      "aria-label": `Prompt ${number}`,
+      "data-testid": `prompt-${number - 1}`,
+      spellcheck: false,
+    });
+    area.value = text;
+    area.addEventListener("keydown", (event) => {
+      // Shift+Enter would run the notebook's cell: nothing typed here may reach the notebook.
+      event.stopPropagation();
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        this.actions.run();
+      }
+    });
+    area.addEventListener("focus", () => this.actions.focused(this));
+    return area;
+  }
+}
+
+function progress(request: RequestInfo): string {
+  const tokens = count(request.tokens.length, "token");
+  const { ending } = request;
+  if (ending?.reason === "error") return explainEnding(ending.reason, ending.detail);
+  if (ending !== null) return `${tokens} · ${ending.reason}`;
+  if (request.tokens.length === 0) return "waiting for its first token";
+  return `${int(request.tokens.length)} of ${count(request.maxTokens, "token")}`;
+}
