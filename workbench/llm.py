@@ -119,7 +119,7 @@ class LLM:
         policy = make_policy(args.scheduling_policy)
         loaded = load_model(args)
         config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
-        runner = TorchModelRunner(loaded, config, kernel_backend)
+        runner = TorchModelRunner(loaded, config, kernel_backend, enforce_eager)
         self.args = args
         self._runner = runner
         self.engine_id = uuid.uuid4().hex[:12]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from workbench.core.scheduler_output import SchedulerOutput
+from workbench.runtime.decode_graphs import DecodeBuffers
 from workbench.runtime.request_row import RequestRow
 from workbench_kernels.metadata import AttentionMetadata, make_metadata, to_device
 
@@ -36,7 +37,8 @@ class InputBatch:
         self.device = device
         self.query_tile = query_tile
         self.requests: dict[str, RequestRow] = {}
-        self._block_tables = np.zeros((max_num_seqs, -(-max_model_len // block_size)), np.int32)
+        self.max_blocks = -(-max_model_len // block_size)
+        self._block_tables = np.zeros((max_num_seqs, self.max_blocks), np.int32)
         self._free = list(range(max_num_seqs - 1, -1, -1))
 
     def update(self, plan: SchedulerOutput) -> None:
@@ -89,3 +91,13 @@ class InputBatch:
         if len(last_tokens) != len(token_ids):
             sample_rows = to_device(np.array(last_tokens, np.int64), self.device)
         return StepInputs(to_device(np.array(token_ids, np.int64), self.device), meta, rows, sample_rows)
+
+    def fill(self, plan: SchedulerOutput, buffers: DecodeBuffers) -> list[RequestRow]:
+        """Fill buffers with a step in which every request computes one token and samples; returns their rows."""
+        rows = [self.requests[scheduled.request_id] for scheduled in plan.scheduled]
+        buffers.fill(
+            np.array([scheduled.token_ids[0] for scheduled in plan.scheduled]),
+            np.array([scheduled.num_computed_tokens for scheduled in plan.scheduled]),
+            self._block_tables[[row.index for row in rows]],
+        )
+        return rows

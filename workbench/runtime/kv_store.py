@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from workbench.core.config import ModelSpec
 from workbench.core.errors import KVCacheTooSmallError
 from workbench.core.scheduler_output import BlockCopy
+from workbench_kernels.metadata import to_device
 
 
 def kv_bytes_per_block(spec: ModelSpec, block_size: int) -> int:
@@ -37,7 +39,8 @@ class KVStore:
         """Copy whole blocks in every layer, all read before any is written."""
         if not copies:
             return
-        source = torch.tensor([copy.src for copy in copies], device=self.layers[0].device)
-        target = torch.tensor([copy.dst for copy in copies], device=self.layers[0].device)
+        device = self.layers[0].device
+        source = to_device(np.array([copy.src for copy in copies]), device)
+        target = to_device(np.array([copy.dst for copy in copies]), device)
         for layer in self.layers:
             layer.index_copy_(1, target, layer.index_select(1, source))

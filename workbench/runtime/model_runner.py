@@ -12,6 +12,7 @@ from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
+from workbench.runtime.decode_graphs import Capture, DecodeBuffers, DecodeGraphs, bucket_sizes, cuda_capture
 from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import KVStore, kv_bytes_per_block
 from workbench.runtime.loader import LoadedModel
@@ -27,11 +28,21 @@ SCORING_BLOCK = 16  # tokens a KV block where logits are computed outside of the
 class TorchModelRunner:
     """A loaded model with a KV pool of config.num_blocks blocks. One thread at a time may call it.
 
-    kernel_backend: see EngineArgs. Raises KVCacheTooSmallError where the pool does not fit in memory, ConfigError where
-    the kernels asked for cannot run.
+    kernel_backend, enforce_eager: see EngineArgs. capture: records decode steps; None stands for CUDA graphs on a GPU
+    whose attention is Triton's, and for running every step as it comes anywhere else.
+
+    Raises KVCacheTooSmallError where the pool does not fit in memory, ConfigError where the kernels asked for cannot
+    run.
     """
 
-    def __init__(self, loaded: LoadedModel, config: SchedulerConfig, kernel_backend: str = "auto") -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        config: SchedulerConfig,
+        kernel_backend: str = "auto",
+        enforce_eager: bool = False,
+        capture: Capture | None = None,
+    ) -> None:
         self._spec = loaded.spec
         self._eos_token_ids = config.eos_token_ids
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
@@ -57,6 +68,8 @@ class TorchModelRunner:
         self._closed = False
         self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
         self._compile_kernels(config.block_size, device)
+        self._graph_bytes = 0
+        self._graphs = None if enforce_eager else self._record(config, device, capture)
 
     @property
     def spec(self) -> ModelSpec:
@@ -78,6 +91,35 @@ class TorchModelRunner:
                 torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._kernels, None
             )
 
+    def _record(self, config: SchedulerConfig, device: torch.device, capture: Capture | None) -> DecodeGraphs | None:
+        if capture is None and device.type == "cuda":
+            capture = cuda_capture(device)
+        # transformers' own modules may wait for the device, and torch's attention goes by lengths known to the host.
+        if capture is None or self._spec.backend != "decoder" or not self._kernels.query_tile:
+            return None
+        batch, kv, kernels, model = self._batch, self._kv.layers, self._kernels, self._model
+        buffers = DecodeBuffers(
+            config.max_num_seqs, batch.max_blocks, config.block_size, device, self._kernels.query_tile
+        )
+        before = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+        with torch.inference_mode():
+            graphs = DecodeGraphs(
+                lambda tokens, meta: model.forward(tokens, meta, kv, kernels, None),
+                buffers,
+                bucket_sizes(config.max_num_seqs),
+                capture,
+            )
+        if device.type == "cuda":
+            self._graph_bytes = torch.cuda.memory_reserved(device) - before
+        return graphs
+
+    def _fits_a_graph(self, plan: SchedulerOutput) -> bool:
+        return (
+            self._graphs is not None
+            and len(plan.scheduled) <= self._graphs.largest
+            and all(scheduled.sample and len(scheduled.token_ids) == 1 for scheduled in plan.scheduled)
+        )
+
     def execute(self, plan: SchedulerOutput) -> RunnerOutput:
         """Run a plan. A request whose logits are not finite is reported in errors, the others are sampled.
 
@@ -92,15 +134,19 @@ class TorchModelRunner:
             if not plan.scheduled:
                 return RunnerOutput({}, {}, time.perf_counter() - began, 0.0, 0.0)
             self._kv.copy(plan.copies)
-            inputs = self._batch.inputs(plan)
-            prepared = time.perf_counter()
-            logits = self._model.forward(
-                inputs.token_ids, inputs.meta, self._kv.layers, self._kernels, inputs.sample_rows
-            )
+            if self._graphs is not None and self._fits_a_graph(plan):
+                rows = self._batch.fill(plan, self._graphs.buffers)
+                prepared = time.perf_counter()
+                logits = self._graphs.run(len(rows))
+            else:
+                inputs = self._batch.inputs(plan)
+                rows = inputs.rows
+                prepared = time.perf_counter()
+                logits = self._model.forward(
+                    inputs.token_ids, inputs.meta, self._kv.layers, self._kernels, inputs.sample_rows
+                )
             forwarded = time.perf_counter()
-            sampled, errors = (
-                sample(logits, inputs.rows, self._eos_token_ids, self._kernels) if inputs.rows else ({}, {})
-            )
+            sampled, errors = sample(logits, rows, self._eos_token_ids, self._kernels) if rows else ({}, {})
         done = time.perf_counter()
         return RunnerOutput(sampled, errors, prepared - began, forwarded - prepared, done - forwarded)
 
@@ -118,7 +164,13 @@ class TorchModelRunner:
             kv = self._scoring_store(blocks)
             table = np.arange(blocks, dtype=np.int32)[None]
             meta = make_metadata(
-                np.array([0, count]), np.array([count]), np.zeros(1, np.int64), table, SCORING_BLOCK, device
+                np.array([0, count]),
+                np.array([count]),
+                np.zeros(1, np.int64),
+                table,
+                SCORING_BLOCK,
+                device,
+                self._kernels.query_tile,
             )
             tokens = torch.tensor(token_ids, dtype=torch.int64, device=device)
             rows = torch.arange(first, count, device=device)
@@ -133,7 +185,7 @@ class TorchModelRunner:
 
     def memory(self) -> list[MemoryRow]:
         """The bytes that this process (on a GPU: the device) holds, by purpose; the rows add up to all of them."""
-        return ledger(self._spec, 0 if self._closed else self._kv.num_bytes, self._closed)
+        return ledger(self._spec, 0 if self._closed else self._kv.num_bytes, self._closed, self._graph_bytes)
 
     def close(self) -> None:
         """Free the weights, the KV pool and the threads. May be called twice."""
@@ -142,5 +194,6 @@ class TorchModelRunner:
         self._closed = True
         if self._pool is not None:
             self._pool.shutdown()
-        del self._model, self._kv, self._batch, self._kernels
+        del self._model, self._kv, self._batch, self._kernels, self._graphs
+        self._graph_bytes = 0
         self._pool = None

@@ -68,7 +68,8 @@ def _argmax(logits: torch.Tensor) -> tuple[list[int], list[float]]:
         best = array.argmax(-1)
         return best.tolist(), array[np.arange(len(best)), best].tolist()
     top = logits.max(-1)
-    return top.indices.tolist(), top.values.tolist()
+    values, indices = torch.stack((top.values.double(), top.indices.double())).tolist()  # one wait for the device
+    return [int(index) for index in indices], values
 
 
 def _finite_rows(logits: torch.Tensor) -> list[bool]:
