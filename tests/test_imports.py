@@ -30,11 +30,14 @@ ARROWS: dict[str, set[str]] = {
     "quality": {"core", "runtime", "embedded", "tables", "llm"},
     "show": {"trace", "llm", "widgets"},
     "tables": set(),
-    "compare": {"core", "trace", "sim", "tables"},
+    "compare": {"core", "trace", "sim", "tables", "compare_picture", "widgets"},
+    "compare_picture": set(),
     "simulate": {"core", "trace", "sim", "compare", "tables"},
     "traffic": {"core", "sim", "engine"},
+    "traffic_job": {"core", "sim", "engine", "traffic"},
+    "what_if": {"core", "trace", "sim", "simulate"},
     "__init__": {"core", "trace", "sim", "engine", "llm", "show", "simulate", "traffic"},
-    "widgets": {"core", "trace", "engine", "sim"},
+    "widgets": {"core", "trace", "engine", "sim", "traffic_job", "what_if"},
     "server": {"core", "trace", "engine", "llm"},
     "bench": {"core", "trace", "engine", "sim", "simulate", "llm", "runtime", "embedded", "workbench_kernels"},
     "demo": {"core", "engine", "llm", "embedded"},
@@ -47,7 +50,7 @@ HEAVY = {"torch", "transformers", "triton", "numba", "safetensors", "tokenizers"
 HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm", "quality"}
 
 # Where an import of ours inside a function is meant: to load torch only when a model is, or one command's needs only.
-LAZY = {"workbench/__init__.py", "workbench/llm.py", "workbench/show.py", "workbench/cli.py"}
+LAZY = {"workbench/__init__.py", "workbench/llm.py", "workbench/show.py", "workbench/compare.py", "workbench/cli.py"}
 
 
 class Import(NamedTuple):

@@ -1,11 +1,15 @@
 """simulate, compare and drive as a user meets them."""
 
+import json
+
 import pytest
 
 from tests.engine.helpers import Engine
 from workbench import CostModel, Trace, Workload, compare, drive, simulate
 from workbench.core.errors import ConfigError
 from workbench.core.policy import Policy
+from workbench.sim.cost_model import FitError
+from workbench.trace.metrics import percentile
 
 COSTS = CostModel((1e-3, 1e-5, 1e-4, 0.0))
 
@@ -158,6 +162,42 @@ def test_comparison_says_who_and_why(recorded):
         assert "requests gained" in text
         assert found.changes[-1].request_id in text
     assert "<table>" in wide._repr_html_()
+
+
+def test_a_comparison_as_plain_values_and_as_a_cell_s_output(recorded):
+    fitted = CostModel(COSTS.coefficients, 0.0, FitError(50, 0.05, 0.2, 0.01))
+    found = compare(recorded, simulate(recorded, cost_model=fitted, max_num_seqs=2, scheduling_policy="sjf"))
+    plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert [side["simulated"] for side in plain["sides"]] == [False, True]
+    assert plain["sides"][1]["fit"] == {"steps": 50, "median": 0.05, "p95": 0.2}
+    assert ["max_num_seqs", "8", "2"] in plain["settings"]
+    assert ["scheduling_policy", "fcfs", "sjf"] in plain["settings"]
+    rows = {row[0]: row for row in plain["requests"]}
+    for change in found.changes:
+        assert rows[change.request_id][1:5] == [*change.ttft, *change.e2e]
+        for metrics, segments in zip(found.metrics, plain["waterfalls"][change.request_id], strict=True):
+            assert sum(s[4] for s in segments) == pytest.approx(metrics[change.request_id].ttft)
+    totals = {row[0]: row for row in plain["totals"]}
+    e2e = [metrics[c.request_id].e2e for c in found.changes for metrics in found.metrics]
+    assert totals["end to end, median"][2:4] == pytest.approx([percentile(e2e[0::2], 50), percentile(e2e[1::2], 50)])
+    bundle, _ = found._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"] == repr(found)
+    assert "misses a recorded step by 5% in the median" in repr(found)
+    assert bundle["text/html"].count("<circle") == 2 + 2 * min(10, len(found.changes))
+
+
+def test_progress_is_told_and_can_end_a_simulation(recorded):
+    told = []
+    made = simulate(recorded, cost_model=COSTS, on_progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == len(made.metrics)
+
+    def stop(_):
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        simulate(recorded, cost_model=COSTS, on_progress=stop)
 
 
 def test_summary_agrees_with_the_metrics(recorded):

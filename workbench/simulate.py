@@ -1,10 +1,10 @@
 """What if? The same arrivals under other settings, with the engine's own scheduler and a clock that costs nothing."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workbench.compare import Comparison
+from workbench.compare import Comparison, Side
 from workbench.core.config import SchedulerConfig
 from workbench.core.errors import ConfigError
 from workbench.core.policy import Policy, make_policy
@@ -97,6 +97,7 @@ def simulate(
     like: Trace | None = None,
     batching: str = "continuous",
     step_times: str = "model",
+    on_progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Simulation:
     """Run the arrivals of a trace, or a workload, through the engine's scheduler under other settings.
@@ -107,7 +108,8 @@ def simulate(
     like: the trace that gives settings and step times to a workload. cost_model: fitted to the trace if left out.
     batching: "static" lets a batch start together and admits nobody until all of it have ended.
     step_times="recorded" repeats a recorded run instead, with its own step times, settings, cancellations and tokens:
-    the decisions come out as they were recorded.
+    the decisions come out as they were recorded. on_progress: called with the number of sequences that have ended, in
+    place of a progress bar; what it raises ends the simulation.
 
     Raises ConfigError for an unknown setting, for too few recorded steps to fit a cost model to, and where a workload
     comes without settings.
@@ -137,7 +139,8 @@ def simulate(
         gap=cost_model.gap,
         static=make_batching(batching, config.max_num_seqs),
     )
-    trace = _trace_of(simulator, config, policy, source, f"simulated, {batching} batching", len(workload))
+    how = f"simulated, {batching} batching"
+    trace = _trace_of(simulator, config, policy, source, how, len(workload), on_progress)
     messages = []
     if workload.num_left_out:
         messages.append(f"{workload.num_left_out} recorded requests without any token or without arrival are left out.")
@@ -159,11 +162,22 @@ def simulate(
 
 def compare(first: Simulation | Trace, second: Simulation | Trace) -> Comparison:
     """Which request gained in the second run, which lost, and why. Runs are simulated or recorded; ids must match."""
-    names, records = [], []
-    for run in (first, second):
-        names.append(run.name if isinstance(run, Simulation) else "the recorded run")
-        records.append((run.trace if isinstance(run, Simulation) else run).records())
-    return Comparison((names[0], names[1]), records[0], records[1])
+    sides = (_side(first), _side(second))
+    return Comparison((sides[0], sides[1]))
+
+
+def _side(run: Simulation | Trace) -> Side:
+    if isinstance(run, Simulation):
+        settings = _settings_of(run.config, str(run.trace.info["settings"]["scheduling_policy"][1]))
+        error = None if run.cost_model is None else run.cost_model.fit_error
+        return Side(run.name, run.trace.records(), True, settings, error, run.messages)
+    records = run.records()
+    settings = _settings_of(_recorded_config(run, step=-1), _recorded_policy(run, at_end=True)) if records else {}
+    return Side("the recorded run", records, False, settings)
+
+
+def _settings_of(config: SchedulerConfig, policy: str) -> dict[str, str]:
+    return {name: str(getattr(config, field)) for name, field in SETTINGS.items()} | {"scheduling_policy": policy}
 
 
 def _rerun(recorded: Trace) -> Simulation:
@@ -182,16 +196,28 @@ def _rerun(recorded: Trace) -> Simulation:
 
 
 def _trace_of(
-    run: Simulator | Rerun, config: SchedulerConfig, policy: Policy, source: Trace | None, how: str, num_requests: int
+    run: Simulator | Rerun,
+    config: SchedulerConfig,
+    policy: Policy,
+    source: Trace | None,
+    how: str,
+    num_requests: int,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Trace:
     from tqdm.auto import tqdm  # chooses its notebook form by what is running it
 
     start = run.scheduler.snapshot()
     records = []
-    with tqdm(total=num_requests or None, desc="Simulating", unit="request", delay=1.0, leave=False) as bar:
+    finished = 0
+    quiet = on_progress is not None
+    total = num_requests or None
+    with tqdm(total=total, desc="Simulating", unit="request", delay=1.0, leave=False, disable=quiet) as bar:
         for record in run.run():
             records.append(record)
             bar.update(len(record.finished))
+            finished += len(record.finished)
+            if on_progress is not None:
+                on_progress(finished)
     info = _info(config, policy, source, how)
     trace = Trace(start, max(1, len(records)), info, None if source is None else source.token_text)
     for record in records:

@@ -66,8 +66,11 @@ def _submit_all(llm: Engine, workload: Workload, handles: dict[int, RequestHandl
 
 
 def _submit(llm: Engine, request: WorkloadRequest) -> RequestHandle:
+    prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
+    return llm.submit(prompt, params_of(request), priority=request.priority)
+
+
+def params_of(request: WorkloadRequest) -> SamplingParams:
+    """Exactly as many tokens as the workload says, greedily where n is 1."""
     n = len(request.output_lens)
-    params = SamplingParams(
-        n=n, temperature=0.0 if n == 1 else 1.0, max_tokens=max(request.output_lens), ignore_eos=True
-    )
-    return llm.submit({"prompt_token_ids": list(request.prompt_token_ids)}, params, priority=request.priority)
+    return SamplingParams(n=n, temperature=0.0 if n == 1 else 1.0, max_tokens=max(request.output_lens), ignore_eos=True)

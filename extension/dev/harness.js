@@ -96,6 +96,9 @@ class Kernel {
       if (name === "configure" && args.max_num_seqs > 64) {
         return fail("ConfigError", `max_num_seqs=${args.max_num_seqs} is more than this harness allows (64)`);
       }
+      if (name === "configure" && args.scheduling_policy === "sjf") {
+        return fail("PolicyError", "policy 'sjf' was refused, 'fcfs' stays");
+      }
       if (name === "pause") this.paused = true;
       if (name === "resume") this.paused = false;
       if (name === "set_speed") this.speed = args.steps_per_second;

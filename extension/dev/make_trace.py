@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.config import SchedulerConfig
-from workbench.core.policy import Policy
+from workbench.core.policy import POLICIES, Policy
 from workbench.core.records import Snapshot, StepRecord, StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
@@ -187,6 +187,8 @@ def status(config: SchedulerConfig, scheduler: Scheduler, clock: float, step: in
         "time": clock,
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": config.max_num_batched_tokens,
+        "scheduling_policy": scheduler.policy.name,
+        "policies": [*POLICIES],
         "num_running": len(scheduler.running),
         "num_waiting": len(scheduler.waiting),
         "memory": [

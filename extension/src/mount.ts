@@ -1,9 +1,12 @@
 // Puts one view, or the dashboard of all of them, into an element.
 
+import type { ComparisonData } from "./protocol.ts";
 import type { Session } from "./session.ts";
 import styles from "./theme.css";
 import { h, isTextInput } from "./ui/dom.ts";
 import { Stage } from "./ui/stage.ts";
+import { followTheme, type Theme } from "./ui/theme.ts";
+import { ComparePanel } from "./views/compare.ts";
 import { shownMode, toggleRunning } from "./views/controls.ts";
 import { isViewName, VIEW_NAMES, type ViewName, VIEWS } from "./views/index.ts";
 
@@ -58,6 +61,32 @@ function hideStill(style: HTMLElement, session: Session): void {
   style.append(`.iw-still[data-engine="${CSS.escape(session.engineId)}"] { display: none; }`);
 }
 
+/** Show two runs side by side; everything that is shown is in the data. */
+export function mountComparison(data: ComparisonData, element: HTMLElement, height = 0): () => void {
+  const root = h("div", { class: "iw", "data-view": "compare", "data-testid": "workbench-compare" });
+  const style = h("style", {}, styles);
+  if (height > 0) root.style.setProperty("--iw-height", `${height}px`);
+  const body = h("div", { class: "iw-body" });
+  root.append(h("section", { class: "iw-panel iw-panel-compare", "aria-label": "Compare" }, body));
+  element.append(style, root);
+  let theme: Theme | null = null;
+  let panel: ComparePanel | null = null;
+  const following = followTheme(root, (now) => {
+    theme = now;
+    panel?.draw(data);
+  });
+  panel = new ComparePanel(body, () => theme!, null);
+  panel.draw(data);
+  // A widget is made before it is put into its page, where its colours are known.
+  const frame = requestAnimationFrame(() => following.again());
+  return () => {
+    cancelAnimationFrame(frame);
+    following.stop();
+    root.remove();
+    style.remove();
+  };
+}
+
 function showMode(root: HTMLElement, session: Session): void {
   const mode = shownMode(session);
   if (root.dataset["mode"] !== mode) root.dataset["mode"] = mode;
@@ -70,14 +99,24 @@ function handleKey(event: KeyboardEvent, session: Session): void {
   switch (event.key) {
     case " ":
       // On a button, space presses that button.
-      if (event.target instanceof HTMLButtonElement || !session.commandable) return;
-      toggleRunning(session, (name, args) => void session.command(name, args).catch(fail));
+      if (event.target instanceof HTMLButtonElement) return;
+      if (!session.commandable) session.playback.toggle();
+      else toggleRunning(session, (name, args) => void session.command(name, args).catch(fail));
       break;
     case ".":
       stepForward(session);
       break;
     case ",":
       session.moveCursor(-1);
+      break;
+    case "p":
+      session.playback.toggle();
+      break;
+    case "[":
+      session.jump(-1);
+      break;
+    case "]":
+      session.jump(1);
       break;
     case "Escape":
       if (session.selection.request !== null || session.selection.block !== null) session.select({});

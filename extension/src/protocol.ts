@@ -49,6 +49,9 @@ export interface Status {
   time: number;
   max_num_seqs: number;
   max_num_batched_tokens: number;
+  /** The policy in force, and all that can be chosen; a saved trace does not tell. */
+  scheduling_policy?: string;
+  policies?: string[];
   num_running: number;
   num_waiting: number;
   memory: MemoryRow[];
@@ -58,6 +61,70 @@ export interface Status {
   message: string | null;
   /** Names of the breakpoints that are set. Traces saved before there were any lack it. */
   breakpoints?: string[];
+  /** What goes on beside the engine for its views, the newest of each kind. */
+  jobs?: { traffic?: TrafficProgress; what_if?: WhatIfProgress };
+}
+
+export interface TrafficProgress {
+  state: "running" | "done" | "stopped";
+  name: string;
+  total: number;
+  sent: number;
+  finished: number;
+  message: string | null;
+}
+
+export interface WhatIfProgress {
+  state: "running" | "done";
+  finished: number;
+  total: number;
+}
+
+export type Arrivals = "poisson" | "bursts" | "closed_loop";
+
+/** What traffic is made from; workbench/sim/recipe.py says what each name means. */
+export interface Recipe extends Record<string, unknown> {
+  arrivals: Arrivals;
+}
+
+export interface PreviewResult {
+  name: string;
+  num_prompt_tokens: number;
+  num_output_tokens: number;
+  requests: [time: number, after: number | null, prompt: number, output: number, priority: number][];
+}
+
+export interface ComparisonSide {
+  name: string;
+  simulated: boolean;
+  messages: string[];
+  /** How far the cost model is from the steps that it was fitted to, as shares. */
+  fit: { steps: number; median: number; p95: number } | null;
+}
+
+/** Two runs of the same requests, first and second. Seconds; null where it did not happen. */
+export interface ComparisonData {
+  sides: [ComparisonSide, ComparisonSide];
+  /** Those that differ. */
+  settings: [name: string, first: string, second: string][];
+  totals: [name: string, unit: string, first: number | null, second: number | null, lessIsBetter: boolean][];
+  /** The greatest gain first. */
+  requests: [
+    id: string,
+    ttft1: number | null,
+    ttft2: number | null,
+    e2e1: number,
+    e2e2: number,
+    why: string,
+    preemptions1: number,
+    preemptions2: number,
+  ][];
+  waterfalls: Record<string, [SegmentRow[], SegmentRow[]]>;
+  num_gained: number;
+  num_lost: number;
+  num_same: number;
+  /** Requests that ended in one of the runs only. */
+  missing: string[];
 }
 
 export interface FramePayload {
@@ -78,7 +145,7 @@ export interface CommandArgs {
   resume: Record<string, never>;
   step: { n: number };
   set_speed: { steps_per_second: number | null };
-  configure: { max_num_seqs?: number; max_num_batched_tokens?: number };
+  configure: { max_num_seqs?: number; max_num_batched_tokens?: number; scheduling_policy?: string };
   submit: { prompts: (string | { prompt_token_ids: number[] })[]; params: Record<string, unknown>; priority: number };
   cancel: { request_id: string };
   break_on: BreakCondition;
@@ -86,6 +153,11 @@ export interface CommandArgs {
   set_priority: { request_id: string; priority: number };
   move_to_front: { request_id: string };
   why: { request_id: string };
+  traffic_preview: { recipe: Recipe };
+  traffic_start: { recipe: Recipe };
+  traffic_stop: Record<string, never>;
+  what_if: { settings: Record<string, unknown>; recipe?: Recipe };
+  what_if_stop: Record<string, never>;
   abort_all: Record<string, never>;
 }
 

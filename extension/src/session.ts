@@ -1,10 +1,12 @@
 // One engine as a page sees it: its trace, the shared selection and time cursor, and the way to command it.
 
-import type { CommandArgs, CommandName } from "./protocol.ts";
+import type { CommandArgs, CommandName, ComparisonData, PreviewResult } from "./protocol.ts";
 import { PROTOCOL_VERSION, type CommandError, type SubmitResult, type WhyResult } from "./protocol.ts";
 import type { Source, SourceHandlers } from "./source.ts";
 import { TraceStore } from "./store.ts";
-import type { Cursor } from "./trace_types.ts";
+import type { Cursor, TraceEvent } from "./trace_types.ts";
+import { Playback } from "./playback.ts";
+import { WhatIf } from "./what_if.ts";
 
 export interface Selection {
   request: string | null;
@@ -18,6 +20,8 @@ export type Connection = "connecting" | "live" | "lost";
 interface CommandResults {
   submit: SubmitResult;
   why: WhyResult;
+  traffic_preview: PreviewResult;
+  what_if: ComparisonData;
 }
 
 type ResultOf<N extends CommandName> = N extends keyof CommandResults ? CommandResults[N] : unknown;
@@ -63,6 +67,12 @@ export class Session {
   connection: Connection = "connecting";
   cursor: Cursor = "live";
   selection: Selection = { request: null, block: null, token: null };
+  readonly playback = new Playback(this);
+  readonly whatIf = new WhatIf(this);
+  /** What the what-if form asks for, as other views may ask for it too. */
+  whatIfSettings: Record<string, unknown> = {};
+  /** The kind of moment that previous and next jump to; null for any. */
+  eventKind: TraceEvent["kind"] | null = null;
   /** Request under the pointer in any view. */
   hovered: string | null = null;
   /** Why frames cannot be read, if they cannot. */
@@ -89,6 +99,11 @@ export class Session {
     return !this.saved && (this.sources[0]?.interactive ?? false);
   }
 
+  /** True if Python is there to answer, be it about a saved trace. */
+  get kernel(): boolean {
+    return (this.sources[0]?.interactive ?? false) && this.connection === "live";
+  }
+
   /** True if there is somebody to answer a command. */
   get commandable(): boolean {
     const state = this.store.status?.state;
@@ -112,7 +127,7 @@ export class Session {
     return () => this.listeners.delete(listener);
   }
 
-  command<N extends CommandName>(name: N, args: CommandArgs[N]): Promise<ResultOf<N>> {
+  command<N extends CommandName>(name: N, args: CommandArgs[N], within = REPLY_TIMEOUT_MS): Promise<ResultOf<N>> {
     const source = this.sources[0];
     if (source === undefined || this.connection !== "live") {
       const message = "The kernel does not answer. Run the cell that makes the engine again.";
@@ -122,9 +137,9 @@ export class Session {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.pending.delete(id);
-        const message = `No answer to "${name}" within ${REPLY_TIMEOUT_MS / 1000} s. Is the kernel busy or gone?`;
+        const message = `No answer to "${name}" within ${within / 1000} s. Is the kernel busy or gone?`;
         reject(new CommandFailure({ kind: "Timeout", message }));
-      }, REPLY_TIMEOUT_MS);
+      }, within);
       this.pending.set(id, { source, resolve: resolve as (value: unknown) => void, reject, timer });
       source.command(id, name, args);
     });
@@ -148,11 +163,24 @@ export class Session {
     this.setCursor(from + by > last ? "live" : from + by);
   }
 
+  /** Go to the nearest moment of the chosen kind; false if there is none. */
+  jump(by: 1 | -1): boolean {
+    const from = this.cursor === "live" ? (this.store.lastStep ?? 0) + 1 : this.cursor;
+    const event = this.store.nextEvent(from, by, this.eventKind);
+    if (event !== null) this.setCursor(event.step);
+    return event !== null;
+  }
+
   select(selection: Partial<Selection>): void {
     const next = { request: null, block: null, token: null, ...selection };
     const now = this.selection;
     if (next.request === now.request && next.block === now.block && next.token === now.token) return;
     this.selection = next;
+    this.changed();
+  }
+
+  /** Have every view draw again: something that a view shows has changed beside the trace. */
+  touch(): void {
     this.changed();
   }
 

@@ -5,6 +5,7 @@ import type { EngineInfo, FramePayload, Status } from "./protocol.ts";
 import { EngineState } from "./replay.ts";
 import { applyToRequests, endUnseen, fillTokens, infoFromSnapshot } from "./request_log.ts";
 import { Series } from "./series.ts";
+import { StallFinder } from "./stalls.ts";
 import { summarise } from "./step_summary.ts";
 import type { Cursor, RequestInfo, Step, TraceEvent } from "./trace_types.ts";
 
@@ -29,6 +30,10 @@ export class TraceStore {
   events: TraceEvent[] = [];
   steps: Step[] = [];
 
+  /** Why the engine took a policy off, until another one is put in force. */
+  policyNotice: string | null = null;
+
+  private readonly stalls = new StallFinder();
   private keyframes: EngineState[] = [];
   private sought: EngineState | null = null;
   private readonly maxSteps: number;
@@ -109,9 +114,13 @@ export class TraceStore {
     return count === 0 ? 0 : count / Math.max(Math.min(window, now - start), 1e-3);
   }
 
-  /** The nearest event before (-1) or after (+1) a step. */
-  nextEvent(from: number, direction: 1 | -1): TraceEvent | null {
-    const found = direction > 0 ? this.events.find((e) => e.step > from) : this.events.findLast((e) => e.step < from);
+  /** The nearest event, of one kind if it is given, before (-1) or after (+1) a step. */
+  nextEvent(from: number, direction: 1 | -1, kind: TraceEvent["kind"] | null = null): TraceEvent | null {
+    const fits = (e: TraceEvent): boolean => kind === null || e.kind === kind;
+    const found =
+      direction > 0
+        ? this.events.find((e) => e.step > from && fits(e))
+        : this.events.findLast((e) => e.step < from && fits(e));
     return found ?? null;
   }
 
@@ -155,13 +164,13 @@ export class TraceStore {
     const step = summarise(record, head);
     this.steps.push(step);
     applyToRequests(this, step);
-    this.noteEvents(record);
+    this.noteEvents(record, this.stalls.look(step));
     // A keyframe of a large pool is a large copy, so those are made less often.
     const every = KEYFRAME_EVERY * Math.ceil(head.numBlocks / 4096);
     if (record.step - (this.keyframes.at(-1)?.step ?? 0) >= every) this.keyframes.push(head.clone());
   }
 
-  private noteEvents(record: StepRecord): void {
+  private noteEvents(record: StepRecord, stalled: boolean): void {
     const note = (kind: TraceEvent["kind"]): void => void this.events.push({ step: record.step, kind });
     if (record.changes.length > 0) note("changed");
     if (record.arrivals.length > 0) note("arrival");
@@ -170,6 +179,11 @@ export class TraceStore {
     if (record.block_events.some((e) => e.kind === "evict")) note("evicted");
     if (record.block_events.some((e) => e.kind === "copy")) note("copied");
     if (record.finished.length > 0) note("finished");
+    if (stalled) note("stalled");
+    for (const change of record.changes) {
+      if (change.name === "scheduling_policy")
+        this.policyNotice = change.value.includes(" was taken off") ? change.value : null;
+    }
   }
 
   /** Forget the oldest steps, back to a keyframe, so that every kept step can be rebuilt. */

@@ -71,7 +71,7 @@ export interface RequestInfo {
 /** A moment of interest that "previous" and "next" jump between. */
 export interface TraceEvent {
   readonly step: number;
-  readonly kind: "arrival" | "admitted" | "preempted" | "finished" | "evicted" | "copied" | "changed";
+  readonly kind: "arrival" | "admitted" | "preempted" | "finished" | "evicted" | "copied" | "changed" | "stalled";
 }
 
 export type Cursor = "live" | number;

@@ -1,6 +1,7 @@
 // The module that a notebook widget loads, and what pages without a kernel use of it.
 
-import { mount } from "./mount.ts";
+import { mount, mountComparison } from "./mount.ts";
+import type { ComparisonData } from "./protocol.ts";
 import { joinSession } from "./registry.ts";
 import { ReplaySource, type SavedTrace } from "./replay_source.ts";
 import { type WidgetModel, WidgetSource } from "./widget_source.ts";
@@ -16,6 +17,10 @@ function render({ model, el }: RenderContext): () => void {
     return typeof value === "string" && value !== "" ? value : fallback;
   };
   const height = model.get("height");
+  if (model.get("view") === "compare") {
+    const data = model.get("comparison") as ComparisonData;
+    return mountComparison(data, el, typeof height === "number" ? height : 0);
+  }
   const { session, leave } = joinSession(text("engine_id", "engine"), new WidgetSource(model));
   const unmount = mount(session, text("view", "dashboard"), el, typeof height === "number" ? height : 0);
   return () => {

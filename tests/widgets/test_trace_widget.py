@@ -29,6 +29,10 @@ def test_a_page_rebuilds_the_saved_trace(tmp_path, monkeypatch):
     for record in (record for frame in frames for record in frame["records"]):
         replay.apply(record_from_json(record))
     assert replay.snapshot() == saved.at()
-    assert sent[-1][0]["error"]["kind"] == "SavedTrace"
+    assert sent[0][0]["saved"] is True
+    assert sent[-1][0]["error"]["kind"] == "SavedTraceError"
+    widget.receive({"type": "command", "id": "w", "name": "why", "args": {"request_id": "r2"}})
+    told = json.loads(json.dumps(sent[-1][0]["result"]))
+    assert told == json.loads(json.dumps(saved.why("r2").to_json()))
     with pytest.raises(ConfigError, match="dashboard, blocks"):
         TraceWidget(saved, "nonsense")

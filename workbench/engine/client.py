@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from workbench.core.errors import InvalidRequestError, SamplingParamsError
 from workbench.core.sampling_params import SamplingParams
@@ -15,12 +15,30 @@ Prompt = str | Sequence[int] | Mapping[str, Any]
 LABEL_CHARACTERS = 60
 
 
+class Job(Protocol):
+    """Something that goes on beside an engine for a view, in a thread of its own."""
+
+    @property
+    def running(self) -> bool:
+        """False once it has ended."""
+        ...
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is, for views."""
+        ...
+
+    def stop(self) -> None:
+        """End it early; returns at once."""
+        ...
+
+
 class EngineClient:
     """Turns prompts into tokens, checks them, names them and queues them. Nothing here touches engine state."""
 
     def __init__(self, loop: EngineLoop, tokenizer: Tokenizer | None) -> None:
         self.loop = loop
         self.tokenizer = tokenizer
+        self.jobs: dict[str, Job] = {}  # the newest of each kind
         self._ids = itertools.count(1)
 
     def submit(

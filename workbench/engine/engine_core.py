@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.core.config import SchedulerConfig
 from workbench.core.errors import ConfigError
-from workbench.core.policy import Policy, make_policy
+from workbench.core.policy import POLICIES, Policy, make_policy
 from workbench.core.records import Finished, SettingChange, StepRecord, StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
@@ -47,6 +47,8 @@ class EngineCore:
         self.scheduler = Scheduler(config, policy)
         self.trace = Trace(self.scheduler.snapshot(), trace_steps, info, token_text, trace_memory_bytes)
         self.hooks = Hooks()
+        self.own_policies: dict[str, Policy] = {}  # what readers wrote and had in force, to go back to by name
+        self._remember(policy)
         self._clock = clock
         self._start = clock()
         self._changes: list[SettingChange] = []
@@ -93,12 +95,18 @@ class EngineCore:
         limits = {name: value for name, value in changes.items() if name != "scheduling_policy"}
         config = self.scheduler.config.with_changes(**limits)
         if "scheduling_policy" in changes:
-            changes = {**changes, "scheduling_policy": make_policy(changes["scheduling_policy"])}
-            self.scheduler.set_policy(changes["scheduling_policy"])
-            changes["scheduling_policy"] = changes["scheduling_policy"].name
+            wanted = changes["scheduling_policy"]
+            policy = make_policy(self.own_policies.get(wanted, wanted) if isinstance(wanted, str) else wanted)
+            self.scheduler.set_policy(policy)
+            self._remember(policy)
+            changes = {**changes, "scheduling_policy": policy.name}
         self.scheduler.configure(config)
         self._changes += [SettingChange(name, str(value)) for name, value in changes.items()]
         return changes
+
+    def _remember(self, policy: Policy) -> None:
+        if policy.name not in POLICIES:
+            self.own_policies[policy.name] = policy
 
     def set_priority(self, request_id: str, priority: int) -> bool:
         """Change a request's priority (of all its sequences when n > 1); False if it is not alive."""

@@ -169,6 +169,14 @@ class Trace:
         """Why a request took as long as it did: causes in order, with steps and numbers."""
         return why(self.records(), request_id)
 
+    def copy(self) -> "Trace":
+        """What is held now, as a trace that no longer grows."""
+        base, records = self.held()
+        frozen = Trace(base, max(1, len(records)), self.info, self.token_text)
+        for record in records:
+            frozen.append(record)
+        return frozen
+
     def held(self) -> tuple[Snapshot, list[StepRecord]]:
         """The state before the oldest record, and all records, from one moment."""
         with self._lock:

@@ -8,6 +8,7 @@ from workbench.core.errors import ConfigError, InvalidRequestError, WorkbenchErr
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.breakpoints import make_breakpoint
 from workbench.engine.client import EngineClient
+from workbench.widgets.traffic_commands import TRAFFIC
 
 Reply = Callable[[dict[str, Any]], None]
 
@@ -16,8 +17,13 @@ MAX_PROMPTS = 64
 
 def run_command(client: EngineClient, name: str, args: Mapping[str, Any], reply: Reply) -> None:
     """Run a view's command; reply gets {"ok": True, "result": ...} or {"ok": False, "error": ...}, maybe later."""
+    answer_command(lambda: _dispatch(client, name, args), reply)
+
+
+def answer_command(run: Callable[[], Any], reply: Reply) -> None:
+    """Reply with what `run` returns or raises; with what comes of a future when it comes."""
     try:
-        result = _dispatch(client, name, args)
+        result = run()
     except Exception as error:
         reply(_failure(error))
         return
@@ -27,7 +33,7 @@ def run_command(client: EngineClient, name: str, args: Mapping[str, Any], reply:
 
     def finish(future: "Future[Any]") -> None:
         error = future.exception()
-        reply({"ok": True, "result": None} if error is None else _failure(error))
+        reply({"ok": True, "result": future.result()} if error is None else _failure(error))
 
     result.add_done_callback(finish)
 
@@ -62,6 +68,8 @@ def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
         return loop.submit(lambda: loop.core.move_to_front(args["request_id"]))
     if name == "why":
         return loop.core.trace.why(args["request_id"]).to_json()
+    if name in TRAFFIC:
+        return TRAFFIC[name](client, args)
     if name == "abort_all":
         return loop.submit(loop.core.abort_all)
     raise ConfigError(f"there is no command {name!r}")

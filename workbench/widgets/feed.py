@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from workbench.core.policy import POLICIES
 from workbench.core.records import StepRecord
 from workbench.engine.client import EngineClient
 from workbench.engine.engine_loop import LoopStatus
@@ -174,12 +175,15 @@ class _Page:
             "time": status.time,
             "max_num_seqs": config.max_num_seqs,
             "max_num_batched_tokens": config.max_num_batched_tokens,
+            "scheduling_policy": core.scheduler.policy.name,
+            "policies": [*POLICIES, *core.own_policies],
             "num_running": status.num_running,
             "num_waiting": status.num_waiting,
             "memory": self._memory,
             "dropped_steps": core.trace.num_dropped,
             "message": status.message or status.stopped_by,
             "breakpoints": [point.name for point in client.loop.breakpoints],
+            "jobs": {name: job.progress() for name, job in client.jobs.items()},
         }
 
 

@@ -2,12 +2,19 @@
 
 from typing import Any
 
+from workbench.core.errors import WorkbenchError
 from workbench.trace import Trace
 from workbench.trace.wire import dumps
+from workbench.widgets.commands import answer_command
 from workbench.widgets.protocol import PROTOCOL_VERSION
+from workbench.widgets.traffic_commands import start_what_if
 from workbench.widgets.view_widget import ViewWidget
 
 FRAME_STEPS = 2000
+
+
+class SavedTraceError(WorkbenchError):
+    """A command that only an engine could follow."""
 
 
 class TraceWidget(ViewWidget):
@@ -28,13 +35,16 @@ class TraceWidget(ViewWidget):
         if kind == "subscribe":
             self._send_all()
         elif kind == "command":
-            self.send({"type": "reply", "id": content.get("id"), **self._answer(content)})
+            reply = {"type": "reply", "id": content.get("id")}
+            answer_command(lambda: self._answer(content), lambda answer: self.send({**reply, **answer}))
 
-    def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        if command.get("name") == "why":
-            return {"ok": True, "result": self._trace.why(str(command["args"]["request_id"])).to_json()}
-        error = {"kind": "SavedTrace", "message": "this is a saved trace: there is no engine to command"}
-        return {"ok": False, "error": error}
+    def _answer(self, command: dict[str, Any]) -> Any:
+        name, args = command.get("name"), command.get("args") or {}
+        if name == "why":
+            return self._trace.why(str(args["request_id"])).to_json()
+        if name == "what_if":
+            return start_what_if(self._trace, args).future
+        raise SavedTraceError("this is a saved trace: there is no engine to command")
 
     def _send_all(self) -> None:
         self.send({"type": "hello", "protocol": PROTOCOL_VERSION, "engine": self._trace.info, "saved": True})

@@ -13,7 +13,18 @@ from workbench.trace.picture import picture
 from workbench.widgets.still import Still, embedded
 from workbench.widgets.subshell import mend_comm
 
-VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
+VIEWS = (
+    "dashboard",
+    "blocks",
+    "timeline",
+    "requests",
+    "memory",
+    "latency",
+    "playground",
+    "controls",
+    "traffic",
+    "what_if",
+)
 
 BUNDLE = Path(__file__).parent / "static" / "workbench.js"
 
@@ -22,14 +33,15 @@ class ViewWidget(anywidget.AnyWidget):
     """One view on a page. Subclasses take its messages in `receive`, which comes on a thread of the kernel's."""
 
     _esm = BUNDLE
+    views: tuple[str, ...] = VIEWS
 
     view = traitlets.Unicode("dashboard").tag(sync=True)
     engine_id = traitlets.Unicode().tag(sync=True)
     height = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(self, engine_id: str, view: str, height: int, embed_trace: bool = False) -> None:
-        if view not in VIEWS:
-            raise ConfigError(f"view must be one of {', '.join(VIEWS)}, not {view!r}")
+        if view not in self.views:
+            raise ConfigError(f"view must be one of {', '.join(self.views)}, not {view!r}")
         super().__init__(view=view, engine_id=engine_id, height=height)
         if self.comm is not None:
             mend_comm(self.comm)

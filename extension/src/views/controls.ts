@@ -18,7 +18,10 @@ const EVENT_NAMES: Record<TraceEvent["kind"], string> = {
   evicted: "eviction",
   copied: "copy-on-write",
   changed: "changed setting",
+  stalled: "stall",
 };
+
+const STALL_HINT = "a step that kept somebody who runs from a token, or took 3 times as long as usual";
 
 export function controlsView(element: HTMLElement, context: ViewContext): View {
   return new ControlsView(element, context);
@@ -39,6 +42,12 @@ class ControlsView implements View {
   private readonly stats: Record<"rate" | "kv" | "running" | "waiting", HTMLElement>;
   private readonly knobs: Record<"max_num_seqs" | "max_num_batched_tokens", HTMLInputElement>;
   private readonly apply: HTMLButtonElement;
+  private readonly policy: HTMLSelectElement;
+  private readonly play: HTMLButtonElement;
+  private readonly eventKind: HTMLSelectElement;
+  private readonly why: HTMLButtonElement;
+  /** The policy that was asked for, until the engine has answered. */
+  private wantedPolicy: string | null = null;
   private readonly breakpoints: ReturnType<typeof breakpointPicker>;
   private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "notice" });
   private readonly commandables: (HTMLButtonElement | HTMLInputElement)[];
@@ -88,14 +97,39 @@ class ControlsView implements View {
     this.scrubber = scrubberView(scrub, context);
     const stat = (name: keyof typeof this.stats, unit: string, title: string): HTMLElement =>
       h("span", { class: "iw-stat", title, "data-testid": `stat-${name}` }, this.stats[name], unit);
-    const jump = (text: string, by: 1 | -1, id: string): HTMLButtonElement =>
-      button(text, `${by < 0 ? "Previous" : "Next"} event: arrival, admission, preemption, eviction, end`, id, () => {
-        const from = session.cursor === "live" ? (session.store.lastStep ?? 0) + 1 : session.cursor;
-        const event = session.store.nextEvent(from, by);
-        if (event === null) return void (this.failure = by > 0 ? "No later event." : "No earlier event.");
-        this.failure = "";
-        session.setCursor(event.step);
+    const jump = (text: string, by: 1 | -1, id: string, key: string): HTMLButtonElement =>
+      button(text, `${by < 0 ? "Previous" : "Next"} moment of this kind (${key})`, id, () => {
+        this.failure = session.jump(by)
+          ? ""
+          : by > 0
+            ? "No later moment of this kind."
+            : "No earlier moment of this kind.";
+        context.invalidate();
       });
+    this.play = button("▷", "Play what was recorded (p)", "play", () => session.playback.toggle());
+    this.eventKind = h(
+      "select",
+      {
+        class: "iw-select",
+        title: `What to jump to; a stall is ${STALL_HINT}`,
+        "aria-label": "Jump to",
+        "data-testid": "event-kind",
+        onchange: () => (session.eventKind = (this.eventKind.value || null) as TraceEvent["kind"] | null),
+      },
+      h("option", { value: "" }, "any event"),
+      ...Object.entries(EVENT_NAMES).map(([kind, name]) => h("option", { value: kind }, name)),
+    );
+    this.policy = h("select", {
+      class: "iw-select",
+      title: "Scheduling policy: who goes first, and who gives way",
+      "aria-label": "Scheduling policy",
+      "data-testid": "policy",
+      onchange: () => this.doPolicy(),
+    });
+    this.why = button("", "Go to what is told about the picked request", "go-to-why", () => {
+      const story = element.closest(".iw")?.querySelector(".iw-story");
+      story?.scrollIntoView({ block: "nearest", behavior: "instant" });
+    });
     element.append(
       h(
         "div",
@@ -126,14 +160,21 @@ class ControlsView implements View {
         h(
           "div",
           { class: "iw-row" },
-          h("span", { class: "iw-group" }, this.live, this.position),
+          h("span", { class: "iw-group" }, this.live, this.position, this.why),
           h(
             "span",
             { class: "iw-joined" },
             button("‹", "One step back in time (,)", "step-back", () => session.moveCursor(-1)),
-            button("›", "One step forward in time", "step-forward", () => session.moveCursor(1)),
+            this.play,
+            button("›", "One step forward in time (.)", "step-forward", () => session.moveCursor(1)),
           ),
-          h("span", { class: "iw-joined" }, jump("◂ event", -1, "previous-event"), jump("event ▸", 1, "next-event")),
+          h(
+            "span",
+            { class: "iw-joined" },
+            jump("◂", -1, "previous-event", "["),
+            this.eventKind,
+            jump("▸", 1, "next-event", "]"),
+          ),
           scrub,
           h(
             "span",
@@ -141,6 +182,7 @@ class ControlsView implements View {
             h("label", {}, h("span", { class: "iw-dim" }, "Seqs"), this.knobs.max_num_seqs),
             h("label", {}, h("span", { class: "iw-dim" }, "Budget"), this.knobs.max_num_batched_tokens),
             this.apply,
+            h("label", {}, h("span", { class: "iw-dim" }, "Policy"), this.policy),
           ),
         ),
         this.breakpoints.list,
@@ -178,8 +220,14 @@ class ControlsView implements View {
     setText(this.position, at < 0 ? "no steps yet" : `step ${int(at)}`);
     this.position.title = happened.map((e) => EVENT_NAMES[e.kind]).join(", ");
     this.position.classList.toggle("iw-past", cursor !== "live");
+    setText(this.play, session.playback.playing ? "▮▮" : "▷");
+    setAttribute(this.play, "aria-pressed", String(session.playback.playing));
+    this.eventKind.value = session.eventKind ?? "";
+    this.why.hidden = session.selection.request === null;
+    setText(this.why, `why ${session.selection.request ?? ""}?`);
     this.drawStats();
     this.drawKnobs();
+    this.drawPolicy();
     this.breakpoints.draw();
     setText(this.note, session.problem ?? (this.failure || modeNote(session, mode)));
     const bad = session.problem !== null || this.failure !== "" || mode === "error" || mode === "lost";
@@ -191,6 +239,7 @@ class ControlsView implements View {
   destroy(): void {
     clearTimeout(this.speedTimer);
     this.scrubber.destroy();
+    if (this.session.playback.playing) this.session.playback.stop();
   }
 
   private drawStats(): void {
@@ -212,6 +261,28 @@ class ControlsView implements View {
       }
     }
     this.markChanged();
+  }
+
+  private drawPolicy(): void {
+    const { status } = this.session.store;
+    const now = status?.scheduling_policy;
+    (this.policy.parentElement as HTMLElement).hidden = now === undefined;
+    if (now === undefined) return;
+    const names = status?.policies ?? [];
+    if (names.join("\n") !== Array.from(this.policy.options, (o) => o.value).join("\n")) {
+      this.policy.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+    }
+    this.policy.value = this.wantedPolicy ?? now;
+    this.policy.disabled = !this.session.commandable;
+  }
+
+  private doPolicy(): void {
+    this.wantedPolicy = this.policy.value;
+    // A refused policy leaves the one before it in force, and the next draw shows that one.
+    this.run("configure", { scheduling_policy: this.policy.value }, () => {
+      this.wantedPolicy = null;
+      this.draw();
+    });
   }
 
   private markChanged(): void {
@@ -308,6 +379,7 @@ function modeNote(session: Session, mode: ShownMode): string {
       const { status } = session.store;
       if (status === null) return "";
       if (status.message !== null) return mode === "paused" ? stopReason(status) : status.message;
+      if (session.store.policyNotice !== null) return `The ${session.store.policyNotice}.`;
       return status.dropped_steps > 0 && session.cursor !== "live"
         ? `${int(status.dropped_steps)} older steps are no longer recorded.`
         : "";

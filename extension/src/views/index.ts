@@ -8,8 +8,10 @@ import { memoryView } from "./memory.ts";
 import { playgroundView } from "./playground.ts";
 import { requestsView } from "./requests.ts";
 import { timelineView } from "./timeline.ts";
+import { trafficView } from "./traffic.ts";
+import { whatIfView } from "./what_if.ts";
 
-export const VIEW_NAMES = ["controls", "playground", "blocks", "timeline", "requests", "memory", "latency"] as const;
+export const VIEW_NAMES = ["controls", "playground", "blocks", "timeline", "requests", "memory", "latency", "traffic", "what_if"] as const;
 
 export type ViewName = (typeof VIEW_NAMES)[number];
 
@@ -26,6 +28,8 @@ export const VIEWS: Record<ViewName, ViewKind> = {
   timeline: { title: "Timeline", question: "What ran together, and who waited for what?", make: timelineView },
   requests: { title: "Requests", question: "Why is this one waiting, preempted or slow?", make: requestsView },
   memory: { title: "Memory", question: "Who holds the bytes?", make: memoryView },
+  traffic: { title: "Traffic", question: "What if many came at once?", make: trafficView },
+  what_if: { title: "What if", question: "Who would have gained, who lost, and why?", make: whatIfView },
   latency: { title: "Latency", question: "How long to a token?", make: latencyView },
 };
 

@@ -2,7 +2,6 @@
 
 import { int, seconds } from "../format.ts";
 import type { Cause, CommandArgs } from "../protocol.ts";
-import { type Reason, WAITING_FOR } from "../generated.ts";
 import { reasonLabel } from "../reasons.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import type { ViewContext } from "../ui/stage.ts";
@@ -12,12 +11,9 @@ import type { HoverCard } from "../ui/hover_card.ts";
 import { waterfall, type WaterfallSegment } from "../waterfall.ts";
 import { type StoryPart, tellStory } from "./request_story.ts";
 import { tokenWhy } from "./token_why.ts";
-import { Waterfall } from "./waterfall.ts";
+import { Waterfall, waterfallColour } from "./waterfall.ts";
+import type { WaterfallRow } from "./waterfall_rows.ts";
 import { WhyQuestion } from "./why_question.ts";
-
-const REASONS_BY_LABEL = new Map(
-  Object.entries(WAITING_FOR).map(([reason, label]) => [`waits ${label}`, reason as Reason]),
-);
 
 export class RequestDetail {
   readonly element: HTMLTableRowElement;
@@ -43,7 +39,7 @@ export class RequestDetail {
     this.picture = new Waterfall({
       card,
       visit: (step) => context.session.setCursor(step),
-      colour: (row) => this.colourOf(row.kind, row.label, row.other),
+      colour: (row) => this.colourOf(row),
     });
     this.question = new WhyQuestion(context.session, context.invalidate);
     this.front = this.button("Move to front", "Ahead of all others of its priority", "move-to-front");
@@ -97,16 +93,12 @@ export class RequestDetail {
     this.picture.draw({ segments: this.segments, complete }, cursor);
   }
 
-  private colourOf(kind: WaterfallSegment["kind"], label: string, other: string): string {
+  private colourOf(row: WaterfallRow): string {
     const theme = this.context.theme();
-    const { store } = this.context.session;
-    if (kind === "queue") {
-      const reason = REASONS_BY_LABEL.get(label);
-      return reason === undefined ? theme.fg3 : theme.reason(reason);
-    }
-    if (kind === "preempted") return theme.danger;
-    const request = kind === "prefill" ? this.shown : (store.requests.get(other) ?? null);
-    return request === null ? theme.fg3 : theme.request(request.colour);
+    return waterfallColour(theme, row, (id) => {
+      const request = id === "" ? this.shown : (this.context.session.store.requests.get(id) ?? null);
+      return request === null ? theme.fg3 : theme.request(request.colour);
+    });
   }
 
   private drawToken(info: RequestInfo): void {

@@ -1,6 +1,8 @@
 // Draws a waterfall: a row for each thing that took time before the first token, bars that lead to their steps.
 
 import { count, int, percent, seconds } from "../format.ts";
+import { type Reason, WAITING_FOR } from "../generated.ts";
+import type { Theme } from "../ui/theme.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import type { CardLine, HoverCard } from "../ui/hover_card.ts";
 import type { Cursor } from "../trace_types.ts";
@@ -117,4 +119,18 @@ function note(row: WaterfallRow): { note?: string } {
     return { note: "A step's time is split by the tokens that each request computed in it." };
   if (row.kind === "prefill") return { note: "Its own share of the steps that computed its prompt, by tokens." };
   return {};
+}
+
+const REASONS_BY_LABEL = new Map(
+  Object.entries(WAITING_FOR).map(([reason, label]) => [`waits ${label}`, reason as Reason]),
+);
+
+/** A wait has its reason's colour, computing the request's; `request` gives it, asked for "" by its own share. */
+export function waterfallColour(theme: Theme, row: WaterfallRow, request: (id: string) => string): string {
+  if (row.kind === "queue") {
+    const reason = REASONS_BY_LABEL.get(row.label);
+    return reason === undefined ? theme.fg3 : theme.reason(reason);
+  }
+  if (row.kind === "preempted") return theme.danger;
+  return row.kind === "neighbour" && row.other === "" ? theme.fg3 : request(row.kind === "prefill" ? "" : row.other);
 }
