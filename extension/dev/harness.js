@@ -22,6 +22,7 @@ class Kernel {
     this.quiet = 0;
     this.limits = { ...trace.payload.status };
     this.commands = [];
+    this.jobs = {};
     this.message = query.get("message");
     this.breakpoints = query.get("breaks")?.split(",") ?? [];
     const { records } = trace.payload;
@@ -68,6 +69,7 @@ class Kernel {
         time: (last?.time ?? 0) + 0.004,
         message: this.message,
         breakpoints: this.breakpoints,
+        jobs: this.jobs,
       },
     };
     this.texts = {};
@@ -110,7 +112,19 @@ class Kernel {
         this.paused = true;
         this.next = Math.min(this.trace.payload.records.length, this.next + args.n);
       }
-      this.emit({ type: "reply", id, ok: true, result: name === "why" ? this.trace.why[args.request_id] : null });
+      if (name === "traffic_preview" && args.recipe.rate > 100) return fail("ConfigError", "rate is too high");
+      if (name === "traffic_start") {
+        if (this.jobs.traffic?.state === "running") return fail("ConfigError", "traffic is on its way already");
+        const total = this.trace.preview.requests.length;
+        this.jobs.traffic = { state: "running", name: "poisson", total, sent: 9, finished: 4, message: null };
+      }
+      if (name === "traffic_stop") this.jobs.traffic.state = "stopped";
+      const results = {
+        why: this.trace.why[args.request_id],
+        traffic_preview: this.trace.preview,
+        what_if: this.trace.comparison,
+      };
+      this.emit({ type: "reply", id, ok: true, result: results[name] ?? null });
       this.frame(false);
     }
   }
@@ -166,7 +180,7 @@ function artificialTrace(trace, blocks, steps) {
 }
 
 function modelFor(kernel, view, height) {
-  const values = { view, engine_id: kernel.trace.engine.engine_id, height };
+  const values = { view, engine_id: kernel.trace.engine.engine_id, height, comparison: kernel.trace.comparison };
   let callbacks = [];
   return {
     get: (name) => values[name],

@@ -2,8 +2,9 @@
 
     python extension/dev/make_trace.py OUT.json [--blocks N] [--requests N] [--steps N]
 
-The file holds {engine, payload, snapshots, why}: the first two as the protocol has them, snapshots as [step, Snapshot]
-of some steps, so that a test can compare its own rebuilt states, why as request id -> what the command answers.
+The file holds {engine, payload, snapshots, why, preview, comparison}: the first two as the protocol has them, snapshots
+as [step, Snapshot] of some steps, so that a test can compare its own rebuilt states, why as request id -> what the
+command answers, and what the commands traffic_preview and what_if answer.
 """
 
 import argparse
@@ -22,6 +23,9 @@ from workbench.core.records import Snapshot, StepRecord, StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
+from workbench.sim.recipe import preview, workload_from_recipe
+from workbench.simulate import compare, simulate
+from workbench.trace import Trace
 from workbench.trace.life import lives_of
 from workbench.trace.why import explain_life
 
@@ -115,6 +119,9 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         if plan.step % 97 == 0:
             snapshots.append((plan.step, scheduler.snapshot()))
     snapshots.append((records[-1].step, scheduler.snapshot()))
+    trace = Trace(start, len(records), engine_info(config))
+    for record in records:
+        trace.append(record)
     return {
         "engine": engine_info(config),
         "payload": {
@@ -124,6 +131,8 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
             "status": status(config, scheduler, clock, records[-1].step),
         },
         "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
+        "preview": preview(workload_from_recipe({"urgent_fraction": 0.3}, len(VOCABULARY))),
+        "comparison": compare(trace, simulate(trace, max_num_seqs=4, scheduling_policy="sjf")).to_json(),
         "why": {name: explain_life(life).to_json() for name, life in lives_of(records).items()},
     }
 

@@ -4,7 +4,16 @@ import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 
 import type { DecisionRow, SnapshotWire, StepRecordWire } from "../src/generated.ts";
-import type { CommandArgs, CommandName, EngineInfo, FramePayload, Status, WhyResult } from "../src/protocol.ts";
+import type {
+  CommandArgs,
+  CommandName,
+  ComparisonData,
+  EngineInfo,
+  PreviewResult,
+  FramePayload,
+  Status,
+  WhyResult,
+} from "../src/protocol.ts";
 import type { Source, SourceHandlers } from "../src/source.ts";
 
 export function status(changes: Partial<Status> = {}): Status {
@@ -129,6 +138,8 @@ export interface RecordedTrace {
   payload: FramePayload;
   snapshots: [step: number, snapshot: SnapshotWire][];
   why: Record<string, WhyResult>;
+  preview: PreviewResult;
+  comparison: ComparisonData;
 }
 
 /** A run of the real scheduler, made by dev/make_trace.py: the one kept here, or the file that the variable names. */

@@ -260,6 +260,12 @@ def bars_of(picture: Locator) -> list[str]:
     return list(picture.get_by_role("button").evaluate_all("bars => bars.map(b => b.dataset.step)"))
 
 
+def duration(seconds: float) -> str:
+    """As format.ts writes it, up to a second."""
+    digits = 2 if seconds < 0.00995 else 1 if seconds < 0.0995 else 0
+    return f"{seconds * 1e3:.{digits}f}\u00a0ms" if seconds < 0.9995 else f"{seconds:.2f}\u00a0s"
+
+
 def percent(share: float) -> str:
     """As format.ts writes it."""
     return f"{share * 100:.1f}\u00a0%" if 0 < share < 0.1 else f"{share * 100:.0f}\u00a0%"
@@ -285,6 +291,101 @@ def test_a_token_and_a_block_lead_to_their_why(harness: Open) -> None:
     expect(told).to_contain_text("gave it back")
     told.get_by_role("button", name="why").click()
     expect(page.get_by_test_id("why")).to_be_visible()
+
+
+def test_the_policy_is_chosen_in_the_view_and_a_refused_one_is_said(harness: Open) -> None:
+    page = harness("view=controls&until=100&paused", (1200, 400))
+    policy = page.get_by_test_id("policy")
+    expect(policy).to_have_value("fcfs")
+    assert policy.locator("option").all_inner_texts() == ["fcfs", "priority", "sjf", "fair"]
+    policy.select_option("fair")
+    page.wait_for_function("() => harness.kernel.limits.scheduling_policy === 'fair'")
+    expect(policy).to_have_value("fair")
+    policy.select_option("sjf")  # the harness refuses this one
+    expect(page.get_by_test_id("notice")).to_have_text("policy 'sjf' was refused, 'fcfs' stays")
+    expect(policy).to_have_value("fair")
+
+
+def test_what_was_recorded_is_played_and_jumped_through_by_kind(harness: Open) -> None:
+    page = harness("view=controls,requests&until=480&paused", (1200, 700))
+    page.get_by_test_id("event-kind").select_option("preempted")
+    preempts = "s.record.decisions.some(d => d.action === 'preempt')"
+    expected = page.evaluate(f"{SESSION}.store.steps.filter(s => {preempts}).map(s => s.record.step)")
+    assert len(expected) > 2
+    page.get_by_test_id("state").click()
+    page.get_by_test_id("step-back").focus()
+    for want in reversed(expected[-2:]):
+        page.keyboard.press("[")
+        expect(page.get_by_test_id("position")).to_have_text(f"step {want}")
+    page.keyboard.press("]")
+    expect(page.get_by_test_id("position")).to_have_text(f"step {expected[-1]}")
+    page.keyboard.press("p")
+    expect(page.get_by_test_id("play")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function(f"() => {SESSION}.cursor > {expected[-1] + 2}")
+    page.get_by_test_id("step-back").click()  # whoever takes the cursor stops the film
+    expect(page.get_by_test_id("play")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("live")).to_have_attribute("aria-pressed", "true")
+
+
+def test_traffic_shows_what_it_will_send_and_how_far_it_is(harness: Open) -> None:
+    page = harness("view=traffic&until=100&paused", (1200, 500))
+    made = page.evaluate("harness.kernel.trace.preview")
+    told = page.get_by_test_id("traffic-preview")
+    expect(told).to_contain_text(f"{len(made['requests'])} requests within")
+    expect(told).to_contain_text(f"{made['num_prompt_tokens']:,} prompt tokens, {made['num_output_tokens']:,} output")
+    page.get_by_test_id("traffic-rate").fill("500")
+    expect(page.get_by_test_id("traffic-notice")).to_have_text("rate is too high")
+    expect(page.get_by_test_id("traffic-start")).to_be_disabled()
+    page.get_by_test_id("arrivals-bursts").click()
+    page.get_by_test_id("traffic-burst_size").fill("5")
+    page.get_by_test_id("traffic-urgent").fill("25")
+    expect(page.get_by_test_id("traffic-start")).to_be_enabled()
+    page.get_by_test_id("traffic-start").click()
+    expect(page.get_by_test_id("traffic-progress")).to_have_text("9 of 24 sent, 5 on their way, 4 finished")
+    sent = page.evaluate("harness.kernel.commands.findLast(([name]) => name === 'traffic_start')[1].recipe")
+    assert sent["arrivals"] == "bursts"
+    assert (sent["burst_size"], sent["num_bursts"], sent["urgent_fraction"]) == (5, 3, 0.25)
+    assert sent["prompt_len"] == [16, 64]
+    assert "rate" not in sent
+    page.get_by_test_id("traffic-stop").click()
+    expect(page.get_by_test_id("traffic-progress")).to_contain_text("(stopped)")
+
+
+@pytest.mark.parametrize("view", ["what_if", "compare"])
+def test_two_runs_are_compared_in_python_s_numbers(harness: Open, view: str) -> None:
+    page = harness(f"view={view}&until=100&paused&height=2000", (1200, 1400))
+    data = page.evaluate("harness.kernel.trace.comparison")
+    if view == "what_if":
+        page.get_by_test_id("what-if-max_num_seqs").fill("4")
+        page.get_by_test_id("what-if-policy").select_option("sjf")
+        page.get_by_test_id("what-if-ask").click()
+    headline = f"{data['num_gained']} gained, {data['num_lost']} lost, {data['num_same']} the same"
+    expect(page.get_by_test_id("compare-headline")).to_contain_text(headline)
+    if view == "what_if":
+        asked = page.evaluate("harness.kernel.commands.at(-1)")
+        assert asked == ["what_if", {"settings": {"max_num_seqs": 4, "scheduling_policy": "sjf"}}]
+    panel = page.get_by_test_id("compare")
+    expect(panel).to_contain_text("simulated, its cost model misses a recorded step by")
+    for name, first, second in data["settings"]:
+        expect(page.get_by_test_id("compare-settings")).to_contain_text(f"{name} {first} → {second}")
+    assert panel.locator(".iw-compare-row b").all_inner_texts() == [row[0] for row in data["requests"]]
+    # The dumbbell's ends are where the times are.
+    longest = max(max(row[3], row[4]) for row in data["requests"])
+    name, _, _, first, second, why, *_ = data["requests"][0]
+    row = page.get_by_test_id(f"compare-{name}")
+    ends = row.locator(".iw-dot").evaluate_all("dots => dots.map(d => parseFloat(d.style.left))")
+    assert ends == pytest.approx([100 * first / longest, 100 * second / longest], abs=0.01)
+    expect(row).to_contain_text(why)
+    row.click()
+    pictures = page.get_by_test_id("compare-waterfalls").get_by_test_id("waterfall")
+    expect(pictures).to_have_count(2)
+    for index, segments in enumerate(data["waterfalls"][name]):
+        seconds = sum(segment[4] for segment in segments)
+        expect(pictures.nth(index)).to_contain_text(f"First token {duration(seconds)} after")
+    page.get_by_test_id("time-ttft").click()
+    by_ttft = sorted(data["requests"], key=lambda r: -(r[1] - r[2]))
+    assert panel.locator(".iw-compare-row b").first.inner_text() == by_ttft[0][0]
 
 
 def test_a_live_request_can_be_moved_and_cancelled(harness: Open) -> None:

@@ -11,7 +11,10 @@ export interface NumberField {
 }
 
 /** A number with its name before it. */
-export function numberField(field: NumberField, changed: () => void): { element: HTMLElement; input: HTMLInputElement } {
+export function numberField(
+  field: NumberField,
+  changed: () => void,
+): { element: HTMLElement; input: HTMLInputElement } {
   const input = h("input", {
     type: "number",
     class: "iw-field",

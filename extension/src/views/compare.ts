@@ -7,7 +7,14 @@ import { h, setText } from "../ui/dom.ts";
 import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { Theme } from "../ui/theme.ts";
-import { type CompareOrder, type CompareRow, compareRows, type Measure, verdict, waterfallsOf } from "./compare_rows.ts";
+import {
+  type CompareOrder,
+  type CompareRow,
+  compareRows,
+  type Measure,
+  verdict,
+  waterfallsOf,
+} from "./compare_rows.ts";
 import { Waterfall, waterfallColour } from "./waterfall.ts";
 
 const MAX_ROWS = 200;
@@ -84,7 +91,10 @@ export class ComparePanel {
     const shown = all.length <= MAX_ROWS ? all : [...all.slice(0, MAX_ROWS / 2), ...all.slice(-MAX_ROWS / 2)];
     const longest = Math.max(1e-9, ...shown.flatMap((row) => [row.first ?? 0, row.second ?? 0]));
     this.rows.replaceChildren(...shown.flatMap((row) => this.row(data, row, longest)));
-    setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "request")} between them` : "");
+    setText(
+      this.more,
+      all.length > shown.length ? `and ${count(all.length - shown.length, "request")} between them` : "",
+    );
   }
 
   private drawHead(data: ComparisonData): void {
@@ -105,7 +115,7 @@ export class ComparePanel {
     };
     const parts = [`${int(data.num_gained)} gained`, `${int(data.num_lost)} lost`, `${int(data.num_same)} the same`];
     if (data.missing.length > 0) parts.push(`${int(data.missing.length)} ended in one run only`);
-    const changed = data.settings.map(([name, a, b]) => h("span", { class: "iw-break" }, `${name} ${a} → ${b}`));
+    const changed = data.settings.map(([name, a, b]) => h("span", { class: "iw-changed" }, `${name} ${a} → ${b}`));
     this.head.replaceChildren(
       h("div", { class: "iw-compare-sides" }, side(0), side(1)),
       h("div", { class: "iw-compare-headline", "data-testid": "compare-headline" }, parts.join(", ")),
@@ -116,7 +126,9 @@ export class ComparePanel {
   private drawTotals(data: ComparisonData): void {
     const value = (v: number | null, unit: string): string =>
       v === null ? "–" : unit === "s" ? seconds(v) : `${int(v)}${unit === "" ? "" : `\u00a0${unit}`}`;
+    const dot = (kind: string): HTMLElement => h("td", { class: "iw-num" }, h("span", { class: `iw-dot ${kind}` }));
     this.totals.replaceChildren(
+      h("thead", { "aria-hidden": "true" }, h("tr", {}, h("td"), dot("iw-ring"), dot(""), h("td"))),
       h(
         "tbody",
         {},
@@ -177,7 +189,7 @@ export class ComparePanel {
   /** The two waterfalls of a request above each other, on one scale. */
   private both(data: ComparisonData, row: CompareRow): HTMLElement {
     const found = waterfallsOf(data, row.id);
-    const element = h("div", { class: "iw-compare-both", "data-testid": "compare-waterfalls" }, h("p", {}, row.why));
+    const element = h("div", { class: "iw-compare-both", "data-testid": "compare-waterfalls" });
     if (found === null) {
       element.append(h("p", { class: "iw-dim" }, "Waterfalls are kept for the requests that changed most."));
       return element;

@@ -11,7 +11,17 @@ import { timelineView } from "./timeline.ts";
 import { trafficView } from "./traffic.ts";
 import { whatIfView } from "./what_if.ts";
 
-export const VIEW_NAMES = ["controls", "playground", "blocks", "timeline", "requests", "memory", "latency", "traffic", "what_if"] as const;
+export const VIEW_NAMES = [
+  "controls",
+  "playground",
+  "blocks",
+  "timeline",
+  "requests",
+  "memory",
+  "latency",
+  "traffic",
+  "what_if",
+] as const;
 
 export type ViewName = (typeof VIEW_NAMES)[number];
 

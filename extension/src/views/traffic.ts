@@ -30,7 +30,10 @@ class TrafficView implements View {
   private readonly progress = h("div", { class: "iw-progress", role: "progressbar" }, h("i", {}));
   private readonly told = h("div", { role: "status", "data-testid": "traffic-progress" });
   private readonly form: HTMLElement;
-  private readonly away = emptyState("No engine to send to", "Traffic is sent to a running engine; this is a saved trace.");
+  private readonly away = emptyState(
+    "No engine to send to",
+    "Traffic is sent to a running engine; this is a saved trace.",
+  );
   private readonly surface: Surface;
   private arrivals: Arrivals = "poisson";
   private preview: PreviewResult | null = null;
@@ -51,7 +54,12 @@ class TrafficView implements View {
     }
     this.lengths = h(
       "select",
-      { class: "iw-select", title: "How lengths lie between their limits", "data-testid": "traffic-lengths", onchange: changed },
+      {
+        class: "iw-select",
+        title: "How lengths lie between their limits",
+        "data-testid": "traffic-lengths",
+        onchange: changed,
+      },
       h("option", { value: "uniform" }, "evenly"),
       h("option", { value: "lognormal" }, "many short, few long"),
     );
@@ -59,7 +67,9 @@ class TrafficView implements View {
       h("button", { type: "button", class: "iw-button", "data-testid": id, title, onclick }, text);
     this.start = button("Send", "traffic-start", "Send this traffic to the engine", () => this.run("traffic_start"));
     this.start.classList.add("iw-primary");
-    this.stop = button("Stop", "traffic-stop", "Send nothing more and cancel what is on its way", () => this.run("traffic_stop"));
+    this.stop = button("Stop", "traffic-stop", "Send nothing more and cancel what is on its way", () =>
+      this.run("traffic_stop"),
+    );
     this.simulate = button(
       "What would the simulator say?",
       "traffic-simulate",
@@ -80,15 +90,17 @@ class TrafficView implements View {
         context.invalidate();
       },
     );
-    this.form = h(
+    const fields = h(
       "div",
-      { class: "iw-traffic" },
+      {},
       h("div", { class: "iw-toolbar iw-what-if" }, kinds, ...this.groups.values()),
       h("div", { class: "iw-toolbar iw-what-if" }, ...COMMON_FIELDS.map(make), this.lengths),
     );
     const stage = h("div", { class: "iw-stage iw-preview" });
     const actions = h("div", { class: "iw-toolbar" }, this.start, this.stop, this.simulate, this.progress, this.told);
-    this.form.append(stage, h("div", { class: "iw-toolbar" }, this.words), actions, this.note);
+    fields.append(actions, this.note);
+    const picture = h("div", { class: "iw-traffic-picture" }, stage, h("div", { class: "iw-toolbar" }, this.words));
+    this.form = h("div", { class: "iw-traffic" }, fields, picture);
     element.append(this.form, this.away);
     this.surface = new Surface(stage, "Arrivals and lengths of the traffic that will be sent", context.invalidate);
   }
@@ -128,7 +140,8 @@ class TrafficView implements View {
 
   private run(name: "traffic_start" | "traffic_stop"): void {
     const { session } = this.context;
-    const sent = name === "traffic_start" ? session.command(name, { recipe: this.recipe() }) : session.command(name, {});
+    const sent =
+      name === "traffic_start" ? session.command(name, { recipe: this.recipe() }) : session.command(name, {});
     sent.then(
       () => this.fail(""),
       (error: Error) => this.fail(error.message),

@@ -42,9 +42,25 @@ export const COMMON_FIELDS: readonly RecipeField[] = [
   { name: "prompt_high", label: "to", value: 64, min: 1, max: 100_000, hint: "Most prompt tokens" },
   { name: "output_low", label: "Output from", value: 16, min: 1, max: 100_000, hint: "Fewest output tokens" },
   { name: "output_high", label: "to", value: 64, min: 1, max: 100_000, hint: "Most output tokens" },
-  { name: "shared", label: "Shared prefix (%)", value: 0, min: 0, max: 100, step: 5, hint: "Share of the prompts that begin alike" },
+  {
+    name: "shared",
+    label: "Shared prefix (%)",
+    value: 0,
+    min: 0,
+    max: 100,
+    step: 5,
+    hint: "Share of the prompts that begin alike",
+  },
   { name: "prefix_len", label: "of (tokens)", value: 48, min: 1, max: 100_000, hint: "Tokens of the shared prefix" },
-  { name: "urgent", label: "Urgent (%)", value: 0, min: 0, max: 100, step: 5, hint: "Share of the requests with priority −1; seen by the priority policy" },
+  {
+    name: "urgent",
+    label: "Urgent (%)",
+    value: 0,
+    min: 0,
+    max: 100,
+    step: 5,
+    hint: "Share of the requests with priority −1; seen by the priority policy",
+  },
   { name: "seed", label: "Seed", value: 0, min: 0, max: 1_000_000, hint: "The same seed gives the same traffic" },
 ];
 
@@ -84,4 +100,10 @@ export function stems(requests: readonly PreviewRow[]): Stem[] {
   }));
 }
 
-export type PreviewRow = readonly [time: number, after: number | null, prompt: number, output: number, priority: number];
+export type PreviewRow = readonly [
+  time: number,
+  after: number | null,
+  prompt: number,
+  output: number,
+  priority: number,
+];

@@ -89,7 +89,11 @@ class WhatIfView implements View {
     );
     const body = h("div", { class: "iw-what-if-body" }, this.empty, this.away);
     element.append(this.form, this.note, body);
-    this.panel = new ComparePanel(body, () => context.theme(), (step) => session.setCursor(step));
+    this.panel = new ComparePanel(
+      body,
+      () => context.theme(),
+      (step) => session.setCursor(step),
+    );
   }
 
   draw(): void {
