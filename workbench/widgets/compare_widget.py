@@ -19,5 +19,9 @@ class CompareWidget(ViewWidget):
         super().__init__(f"compare-{uuid.uuid4().hex[:8]}", "compare", height)
         self.comparison = comparison
 
+    def trace(self) -> None:
+        """There is none: a comparison's own HTML is what stays in a saved notebook."""
+        return None
+
     def receive(self, content: Any) -> None:
         """The page has nothing to ask."""
