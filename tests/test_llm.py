@@ -14,7 +14,7 @@ import weakref
 import pytest
 from async_thread import run_async
 
-from workbench import LLM, RequestOutput, SamplingParams
+from workbench import LLM, RequestOutput, SamplingParams, simulate
 from workbench.core.errors import (
     ConfigError,
     EmptyPromptError,
@@ -404,3 +404,30 @@ def wait_for(ready, seconds=30.0):
         gc.collect()
         time.sleep(0.01)
     return found
+
+
+def test_a_real_run_is_repeated_decision_by_decision():
+    """With preemptions, shared prefixes, n > 1, a cancelled request, turned knobs and a stop that the model chose."""
+    with LLM(num_gpu_blocks_override=16, max_num_batched_tokens=32, max_num_seqs=6) as llm:
+        llm.pause()
+        long = SamplingParams(temperature=0.8, max_tokens=90, ignore_eos=True, seed=1)
+        handles = [llm.submit(PROMPT + " little" * index, long) for index in range(5)]
+        handles.append(llm.submit(PROMPT, SamplingParams(temperature=0.9, n=2, max_tokens=30, seed=2)))
+        handles.append(llm.submit("The end", SamplingParams(temperature=0, max_tokens=200, stop=["."])))
+        llm.step(30)
+        handles[4].cancel()
+        llm.configure(max_num_seqs=3)
+        llm.resume()
+        for handle in handles:
+            handle.result(60)
+        llm.pause()
+        recorded = llm.trace.records()
+        repeated = simulate(llm.trace, step_times="recorded").trace.records()
+    assert any(d.action == "preempt" for r in recorded for d in r.decisions)
+    assert any(d.num_cached for r in recorded for d in r.decisions)
+    assert {f.finish_reason for r in recorded for f in r.finished} >= {"abort", "length", "stop"}
+    assert len(repeated) == len(recorded)
+    for ours, theirs in zip(repeated, recorded, strict=True):
+        assert ours.decisions == theirs.decisions, ours.step
+        assert ours.block_events == theirs.block_events, ours.step
+        assert ours.sampled == theirs.sampled, ours.step

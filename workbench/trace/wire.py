@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.core.records import (
@@ -11,16 +11,16 @@ from workbench.core.records import (
     BlockEventKind,
     Finished,
     RequestState,
-    Sampled,
     SettingChange,
     Snapshot,
     StepRecord,
     StepTimes,
 )
-from workbench.core.rows import Packer
+from workbench.core.rows import Decisions, Packer, SampledTokens
 from workbench.core.scheduler_output import Action, Decision, Reason
 
 _TIME_DIGITS = 7  # a tenth of a microsecond
+_DECODES, _NO_NUMBERS = [Action.DECODE, Reason.DECODE, 1], [0, 0, 0, ""]
 
 
 def record_to_json(record: StepRecord) -> dict[str, Any]:
@@ -58,11 +58,9 @@ def record_from_json(value: Mapping[str, Any], packers: tuple[Packer, Packer] | 
         time=float(value["time"]),
         times=StepTimes(*map(float, value["times"])),
         arrivals=tuple(Arrival(*_tuples(item)) for item in value["arrivals"]),
-        decisions=of_decisions.decisions(
-            [Decision(item[0], Action(item[1]), Reason(item[2]), *item[3:]) for item in value["decisions"]]
-        ),
+        decisions=_decisions(value["decisions"], of_decisions),
         block_events=tuple(BlockEvent(BlockEventKind(item[0]), *item[1:]) for item in value["block_events"]),
-        sampled=of_sampled.sampled([Sampled(*_tuples(item)) for item in value["sampled"]]),
+        sampled=_sampled(value["sampled"], of_sampled),
         finished=tuple(Finished(*item) for item in value["finished"]),
         changes=tuple(SettingChange(*item) for item in value["changes"]),
         num_scheduled_tokens=int(value["num_scheduled_tokens"]),
@@ -70,6 +68,23 @@ def record_from_json(value: Mapping[str, Any], packers: tuple[Packer, Packer] | 
         max_num_seqs=int(value["max_num_seqs"]),
         num_free_blocks=int(value["num_free_blocks"]),
     )
+
+
+def _decisions(rows: Sequence[Any], packer: Packer) -> Decisions:
+    """Rows as Decisions, without a Decision for each that decodes."""
+    noted = [None if row[1:4] == _DECODES and row[5:] == _NO_NUMBERS else _decision(row) for row in rows]
+    ids = packer.ids([row[0] for row in rows])
+    return Decisions(ids, [row[4] for row in rows], noted if any(noted) else ())
+
+
+def _decision(row: Sequence[Any]) -> Decision:
+    return Decision(row[0], Action(row[1]), Reason(row[2]), *row[3:])
+
+
+def _sampled(rows: Sequence[Any], packer: Packer) -> SampledTokens:
+    details = {i: (row[2], _tuples(row[3])) for i, row in enumerate(rows) if row[2] is not None}
+    ids = packer.ids([row[0] for row in rows])
+    return SampledTokens(ids, [row[1] for row in rows], [row[4] for row in rows], details)
 
 
 def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
