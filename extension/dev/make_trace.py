@@ -27,6 +27,7 @@ from workbench.sim.recipe import preview, workload_from_recipe
 from workbench.simulate import compare, simulate
 from workbench.trace import Trace
 from workbench.trace.life import lives_of
+from workbench.trace.metrics import Slo, goodput, histogram, measure, percentile
 from workbench.trace.why import explain_life
 
 WORDS = (
@@ -130,11 +131,30 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
             "texts": dict(enumerate(VOCABULARY)),
             "status": status(config, scheduler, clock, records[-1].step),
         },
+        "latency": latency(records),
         "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
         "preview": preview(workload_from_recipe({"urgent_fraction": 0.3}, len(VOCABULARY))),
         "comparison": compare(trace, simulate(trace, max_num_seqs=4, scheduling_policy="sjf")).to_json(),
         "why": {name: explain_life(life).to_json() for name, life in lives_of(records).items()},
     }
+
+
+def latency(records: list[StepRecord]) -> dict[str, Any]:
+    """The latencies as the Python side counts them, for the views to be held to."""
+    measured = measure(records)
+    samples = {
+        "ttft": [m.ttft for m in measured.values() if m.ttft is not None],
+        "itl": [gap for m in measured.values() for gap in m.itl],
+        "e2e": [m.e2e for m in measured.values() if m.e2e is not None],
+    }
+    found = {}
+    for name, values in samples.items():
+        edge, bins = histogram(values, 24)
+        found[name] = {"percentiles": [percentile(values, q) for q in (50, 95, 99)], "edge": edge, "bins": bins}
+    slo = Slo(*[percentile(samples[name], 70) for name in ("ttft", "itl", "e2e")])
+    good = goodput(records, slo, measured)
+    told = {"slo": plain(slo), "met": good.met, "ended": good.ended, "per_second": good.per_second}
+    return {"samples": found, **told}
 
 
 def token(draw: random.Random) -> SampledToken:

@@ -37,8 +37,11 @@ export class Series {
   }
 }
 
-/** The value below which a share `q` of the sorted samples lies (nearest rank); NaN if there are none. */
+/** The q-th quantile (0 to 1) of sorted samples, between neighbours by straight line as in Python; NaN for none. */
 export function quantile(sorted: readonly number[], q: number): number {
   if (sorted.length === 0) return Number.NaN;
-  return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(q * sorted.length) - 1))]!;
+  const place = (sorted.length - 1) * q;
+  const low = Math.floor(place);
+  const high = Math.min(low + 1, sorted.length - 1);
+  return sorted[low]! + (sorted[high]! - sorted[low]!) * (place - low);
 }

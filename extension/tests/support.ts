@@ -136,6 +136,14 @@ export function shortRun(): StepRecordWire[] {
 export interface RecordedTrace {
   engine: EngineInfo;
   payload: FramePayload;
+  /** What workbench/trace/metrics.py makes of the run. */
+  latency: {
+    samples: Record<"ttft" | "itl" | "e2e", { percentiles: number[]; edge: number; bins: number[] }>;
+    slo: { ttft: number; itl: number; e2e: number };
+    met: number;
+    ended: number;
+    per_second: number;
+  };
   snapshots: [step: number, snapshot: SnapshotWire][];
   why: Record<string, WhyResult>;
   preview: PreviewResult;

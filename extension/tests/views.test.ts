@@ -8,6 +8,7 @@ import { TraceStore } from "../src/store.ts";
 import { fill, ownersOf, ownersOfAll, tokensIn } from "../src/views/block_facts.ts";
 import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
 import { histogram } from "../src/views/histogram.ts";
+import { endToEnd, goodput, readLimit } from "../src/views/latency_goodput.ts";
 import { ledger } from "../src/views/memory_rows.ts";
 import { requestRows, sortRows } from "../src/views/request_rows.ts";
 import { tellStory } from "../src/views/request_story.ts";
@@ -172,8 +173,8 @@ test("the ledger's rows add up, with the KV cache split at the cursor", () => {
   assert.equal(ledger(store, 2).total, 5800);
 });
 
-test("percentiles by nearest rank, and a histogram that says what lies beyond it", () => {
-  assert.equal(quantile([1, 2, 3, 4], 0.5), 2);
+test("percentiles between neighbours, and a histogram that says what lies beyond it", () => {
+  assert.equal(quantile([1, 2, 3, 4], 0.5), 2.5);
   assert.ok(Number.isNaN(quantile([], 0.5)));
   const values = [...new Array<number>(199).fill(0.01), 5];
   const data = histogram(values, 10);
@@ -249,6 +250,33 @@ test("zoom keeps the step under the pointer, and a short run fills the view", ()
 test("ticks are round and whole where steps are counted", () => {
   assert.deepEqual(ticks(0, 10, 4, true), [0, 5, 10]);
   assert.deepEqual(ticks(3, 5.2, 8, true), [3, 4, 5]);
+});
+
+test("latencies, their bins and the goodput equal what Python makes of the same run", () => {
+  const trace = recordedTrace();
+  const store = new TraceStore();
+  store.applyFrame(trace.payload);
+  const near = (a: number, b: number): void => assert.ok(Math.abs(a - b) < 1e-9, `${a} is not ${b}`);
+  const samples = { ttft: store.ttft.upTo(null), itl: store.itl.upTo(null), e2e: endToEnd(store, 1e9) };
+  for (const name of ["ttft", "itl", "e2e"] as const) {
+    const { percentiles, edge, bins } = trace.latency.samples[name];
+    const data = histogram(samples[name], bins.length);
+    [data.p50, data.p95, data.p99].forEach((value, i) => near(value, percentiles[i]!));
+    near(data.hi, edge);
+    assert.deepEqual(data.bins, bins);
+  }
+  const found = goodput(store, "live", trace.latency.slo);
+  assert.deepEqual([found.met, found.ended], [trace.latency.met, trace.latency.ended]);
+  near(found.perSecond, trace.latency.per_second);
+  assert.ok(found.met > 0 && found.met < found.ended, "limits that some keep and some do not");
+  assert.equal(goodput(store, "live", { ttft: null, itl: null, e2e: null }).met, found.ended);
+  assert.equal(goodput(store, 0, trace.latency.slo).ended, 0);
+});
+
+test("a limit is typed in ms", () => {
+  assert.equal(readLimit(" 250 "), 0.25);
+  assert.equal(readLimit(""), null);
+  for (const bad of ["fast", "0", "-3"]) assert.throws(() => readLimit(bad), /number of ms above 0/);
 });
 
 test("a branch keeps the prompt and the tokens up to the picked one, or puts another in its place", () => {

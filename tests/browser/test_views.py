@@ -501,6 +501,28 @@ def test_a_million_blocks_are_drawn_and_any_can_be_reached(harness: Open) -> Non
     expect(page.get_by_test_id("block-size")).to_contain_text("px a block")
 
 
+def test_limits_are_typed_or_dragged_and_the_goodput_follows(harness: Open) -> None:
+    page = harness("view=latency&until=400&paused", (900, 500))
+    served = page.get_by_test_id("goodput")
+    expect(served).to_contain_text("Type a limit, or drag")
+    limit = page.get_by_test_id("slo-e2e")
+    limit.fill("1e9")
+    expect(served).to_contain_text("(100 %)")
+    limit.fill("0.001")
+    expect(served).to_contain_text("0 of ")
+    limit.fill("soon")
+    expect(served).to_have_text("A limit is a number of ms above 0, not “soon”.")
+    box = page.get_by_test_id("latency-e2e").locator("canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 10, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20, steps=3)
+    page.mouse.up()
+    expect(served).to_contain_text("ended requests kept the limits")
+    assert float(limit.input_value()) > 0
+    expect(page.get_by_test_id("latency-e2e").locator("canvas")).to_have_attribute("aria-label", re.compile("p95 "))
+
+
 def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     page = harness("view=memory&until=0&paused")
     page.evaluate(

@@ -100,6 +100,64 @@ def summarize(records: Sequence[StepRecord], measured: Mapping[str, SequenceMetr
     return found
 
 
+def histogram(values: Sequence[float], num_bins: int) -> tuple[float, list[int]]:
+    """The right edge of the last bin, and the count of each from 0 on; what lies beyond the edge is in the last bin.
+
+    The edge is a little past the 99th percentile, so that one outlier does not hide the rest.
+    """
+    largest = max(values, default=0.0)
+    edge = max(1e-6, min(largest * 1.0001, percentile(values, 99) * 1.25 if values else 0.0))
+    bins = [0] * num_bins
+    for value in values:
+        bins[max(0, min(num_bins - 1, math.floor(value / edge * num_bins)))] += 1
+    return edge, bins
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Limits that a request should keep (service level objectives), in seconds; None for no limit.
+
+    ttft: to its first token. itl: between its tokens, on average. e2e: from arrival to its end.
+    """
+
+    ttft: float | None = None
+    itl: float | None = None
+    e2e: float | None = None
+
+    def met_by(self, request: SequenceMetrics) -> bool:
+        """Whether a request that ended kept every limit; one that failed did not."""
+        mean = sum(request.itl) / len(request.itl) if request.itl else None
+        pairs = ((self.ttft, request.ttft), (self.itl, mean), (self.e2e, request.e2e))
+        kept = all(limit is None or value is None or value <= limit for limit, value in pairs)
+        return kept and request.finish_reason != "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """Of `ended` requests (cancelled ones are not counted) `met` kept the limits: a share, and requests a second.
+
+    Requests a second that were served well, instead of tokens a second, as in DistServe (Zhong et al., 2024).
+    """
+
+    met: int
+    ended: int
+    per_second: float
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1; NaN if nothing ended."""
+        return self.met / self.ended if self.ended else math.nan
+
+
+def goodput(records: Sequence[StepRecord], slo: Slo, measured: Mapping[str, SequenceMetrics] | None = None) -> Goodput:
+    """How many requests a second were served within the limits, over the records."""
+    metrics = (measure(records) if measured is None else measured).values()
+    ended = [m for m in metrics if m.finish_reason not in (None, "abort")]
+    met = sum(1 for m in ended if slo.met_by(m))
+    seconds = duration_of(records)
+    return Goodput(met, len(ended), met / seconds if seconds else 0.0)
+
+
 def duration_of(records: Sequence[StepRecord]) -> float:
     """Seconds from the first arrival to the end of the last step that computed something."""
     first = next((arrival.time for record in records for arrival in record.arrivals), None)

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.scheduler_output import Action
-from workbench.trace.metrics import PERCENTILES, measure, percentile
+from workbench.trace.metrics import PERCENTILES, histogram, measure, percentile
 from workbench.trace.trace import Trace
 
 WIDTH = 920
@@ -169,10 +169,7 @@ def _latency(state: Snapshot, records: Sequence[StepRecord]) -> tuple[float, str
         left, width = column * (WIDTH + 20) / 2, (WIDTH - 20) / 2
         if not values:
             continue
-        top = max(1e-9, percentile(values, 99) * 1.25)
-        bins = [0] * BARS
-        for value in values:
-            bins[max(0, min(BARS - 1, int(value / top * BARS)))] += 1
+        top, bins = histogram(values, BARS)
         tallest, step = max(bins), width / BARS
         shapes.append(f'<g transform="translate({left:.0f} 0)">{_label(f"{name}, 0 to {top * 1e3:.2f} ms")}')
         for i, n in enumerate(bins):

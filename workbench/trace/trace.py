@@ -6,20 +6,25 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.records import Snapshot, StepRecord
 from workbench.trace.files import TraceContent, read_trace, write_trace
 from workbench.trace.frames import TraceFrames, frames_of
 from workbench.trace.html import render_html
+from workbench.trace.latency_figure import latency_figure
 from workbench.trace.life import lives_of
+from workbench.trace.metrics import Slo
 from workbench.trace.perfetto import trace_events
 from workbench.trace.replay import Replay
 from workbench.trace.size import record_bytes, snapshot_bytes
 from workbench.trace.tokens import tokens_in
 from workbench.trace.why import Why, explain_life, why
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
 KEYFRAME_STEPS = 256
 MAX_KEYFRAMES = 512
@@ -202,6 +207,13 @@ class Trace:
         """Write Chrome trace-event JSON, which Perfetto and chrome://tracing open; returns the path."""
         Path(path).write_bytes(dumps(trace_events(self.records())))
         return Path(path)
+
+    def plot_latency(self, slo: Slo | None = None) -> "Figure":
+        """Histograms of the latencies with their percentiles, as a plotly figure.
+
+        slo: limits to mark; the title then says how many requests kept them.
+        """
+        return latency_figure(self.records(), slo or Slo())
 
     def to_pandas(self) -> TraceFrames:
         """The steps, requests, decisions, tokens, block events and changes as pandas tables (extra: pandas)."""

@@ -1,23 +1,60 @@
-// Latency: how long to the first token, and from token to token?
+// Latency: how long to the first token, from token to token, and to the end; and who kept the reader's limits?
 
-import { count, millis } from "../format.ts";
-import type { Series } from "../series.ts";
-import { h, setText } from "../ui/dom.ts";
+import { count, int, millis, percent } from "../format.ts";
+import type { TraceStore } from "../store.ts";
+import { h, setAttribute, setText } from "../ui/dom.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
 import { type Histogram, histogram } from "./histogram.ts";
+import { endToEnd, goodput, readLimit, type Slo } from "./latency_goodput.ts";
 
 const PERCENTILES = ["p50", "p95", "p99"] as const;
 /** Shortest time between two draws while live, in ms: sorting tens of thousands of samples is not free. */
 const DRAW_EVERY = 250;
 
+interface Kind {
+  readonly key: keyof Slo;
+  readonly name: string;
+  readonly meaning: string;
+  readonly sample: string;
+  readonly values: (store: TraceStore, until: number | null) => readonly number[];
+  readonly colour: (theme: Theme) => string;
+}
+
+const KINDS: readonly Kind[] = [
+  {
+    key: "ttft",
+    name: "TTFT",
+    meaning: "time to first token",
+    sample: "request",
+    values: (store, until) => store.ttft.upTo(until),
+    colour: (theme) => theme.prefill,
+  },
+  {
+    key: "itl",
+    name: "ITL",
+    meaning: "time between tokens",
+    sample: "gap",
+    values: (store, until) => store.itl.upTo(until),
+    colour: (theme) => theme.decode,
+  },
+  {
+    key: "e2e",
+    name: "E2E",
+    meaning: "arrival to end",
+    sample: "request",
+    values: (store, until) => endToEnd(store, until ?? Number.POSITIVE_INFINITY),
+    colour: (theme) => theme.request(3),
+  },
+];
+
 interface Chart {
+  readonly kind: Kind;
   readonly surface: Surface;
   readonly figures: readonly HTMLElement[];
-  readonly total: HTMLElement;
-  readonly pick: (store: { ttft: Series; itl: Series }) => Series;
-  readonly colour: (theme: Theme) => string;
+  readonly limit: HTMLInputElement;
+  data: Histogram | null;
 }
 
 export function latencyView(element: HTMLElement, context: ViewContext): View {
@@ -28,29 +65,17 @@ class LatencyView implements View {
   readonly early = true;
   private readonly context: ViewContext;
   private readonly charts: readonly Chart[];
+  private readonly served = h("div", { class: "iw-goodput", role: "status", "data-testid": "goodput" });
+  private limits: Record<keyof Slo, number | null> = { ttft: null, itl: null, e2e: null };
+  private problem = "";
   private drawn = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
     const box = h("div", { class: "iw-latency", "data-testid": "latency" });
-    element.append(box);
-    this.charts = [
-      this.chart(
-        box,
-        "TTFT",
-        "time to first token",
-        (s) => s.ttft,
-        (t) => t.prefill,
-      ),
-      this.chart(
-        box,
-        "ITL",
-        "time between tokens",
-        (s) => s.itl,
-        (t) => t.decode,
-      ),
-    ];
+    element.append(box, this.served);
+    this.charts = KINDS.map((kind) => this.chart(box, kind));
   }
 
   draw(): void {
@@ -66,17 +91,22 @@ class LatencyView implements View {
     this.drawn = performance.now();
     const until = session.cursor === "live" ? null : session.cursor;
     const theme = this.context.theme();
-    const all = this.charts.map((chart) => {
+    for (const chart of this.charts) {
       const bars = Math.max(8, Math.min(48, Math.floor(chart.surface.width / 7)));
-      const data = histogram(chart.pick(session.store).upTo(until), bars);
-      drawHistogram(chart.surface, data, theme, chart.colour(theme));
-      return data;
-    });
-    this.charts.forEach((chart, c) => {
-      const data = all[c]!;
-      PERCENTILES.forEach((p, i) => setText(chart.figures[i]!, millis(data[p])));
-      setText(chart.total, count(data.count, "sample"));
-    });
+      chart.data = histogram(chart.kind.values(session.store, until), bars);
+      drawHistogram(chart.surface, chart.data, theme, chart.kind, this.limits[chart.kind.key]);
+    }
+    for (const { kind, data, figures, surface } of this.charts) {
+      PERCENTILES.forEach((p, i) => setText(figures[i]!, millis(data![p])));
+      const told = PERCENTILES.map((p) => `${p} ${millis(data![p])}`).join(", ");
+      setAttribute(
+        surface.canvas,
+        "aria-label",
+        `Histogram of ${kind.meaning}, ${count(data!.count, kind.sample)}: ${told}`,
+      );
+    }
+    setText(this.served, this.problem === "" ? this.servedText() : this.problem);
+    this.served.classList.toggle("iw-bad", this.problem !== "");
   }
 
   destroy(): void {
@@ -84,28 +114,91 @@ class LatencyView implements View {
     for (const { surface } of this.charts) surface.destroy();
   }
 
-  private chart(box: HTMLElement, name: string, meaning: string, pick: Chart["pick"], colour: Chart["colour"]): Chart {
+  private servedText(): string {
+    const { session } = this.context;
+    if (Object.values(this.limits).every((limit) => limit === null)) {
+      return "Type a limit, or drag in a histogram, to see how many requests keep it.";
+    }
+    const { met, ended, perSecond } = goodput(session.store, session.cursor, this.limits);
+    if (ended === 0) return "Goodput: no request has ended yet.";
+    const share = percent(met / ended);
+    return `Goodput: ${perSecond.toFixed(2)} requests/s · ${int(met)} of ${int(ended)} ended requests kept the limits (${share})`;
+  }
+
+  private redraw(): void {
+    this.drawn = 0;
+    this.context.invalidate();
+  }
+
+  private chart(box: HTMLElement, kind: Kind): Chart {
     const figures = PERCENTILES.map(() => h("b"));
-    const total = h("span", { class: "iw-dim" });
     const stage = h("div", { class: "iw-histogram" });
+    const limit = h("input", {
+      class: "iw-field",
+      type: "text",
+      inputmode: "decimal",
+      placeholder: "none",
+      title: `Limit for the ${kind.meaning}${kind.key === "itl" ? ", on average over a request," : ""} in ms`,
+      "aria-label": `Limit for the ${kind.meaning} in milliseconds`,
+      "data-testid": `slo-${kind.key}`,
+    });
+    limit.addEventListener("keydown", (event) => event.stopPropagation());
+    limit.addEventListener("input", () => {
+      this.problem = "";
+      try {
+        this.limits[kind.key] = readLimit(limit.value);
+      } catch (error) {
+        this.problem = (error as Error).message;
+      }
+      this.redraw();
+    });
     box.append(
       h(
         "section",
-        { "data-testid": `latency-${name.toLowerCase()}` },
-        h("header", {}, h("strong", {}, name), h("span", { class: "iw-dim" }, meaning), total),
+        { "data-testid": `latency-${kind.key}` },
+        h(
+          "header",
+          {},
+          h("strong", {}, kind.name),
+          h("span", { class: "iw-dim" }, kind.meaning),
+          h("label", {}, "limit ", limit, " ms"),
+        ),
         h("div", { class: "iw-figures" }, ...PERCENTILES.map((p, i) => h("span", {}, `${p} `, figures[i]!))),
         stage,
       ),
     );
-    const surface = new Surface(stage, `Histogram of ${meaning}`, () => {
-      this.drawn = 0;
-      this.context.invalidate();
+    const surface = new Surface(stage, `Histogram of ${kind.meaning}`, () => this.redraw());
+    const chart: Chart = { kind, surface, figures, limit, data: null };
+    this.dragLimit(chart);
+    return chart;
+  }
+
+  /** The limit's line follows the pointer while it is pressed. */
+  private dragLimit(chart: Chart): void {
+    const { canvas } = chart.surface;
+    const take = (event: PointerEvent): void => {
+      const { data, surface, kind, limit } = chart;
+      if (data === null || data.count === 0) return;
+      const share = Math.max(0, Math.min(1, surface.locate(event).x / surface.width));
+      const ms = Math.max(1e-3, share * data.hi * 1e3);
+      // As many digits as a pixel can tell apart, and what is typed is what is used.
+      limit.value = String(Number(ms.toPrecision(3)));
+      this.limits[kind.key] = readLimit(limit.value);
+      this.problem = "";
+      this.redraw();
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      canvas.setPointerCapture(event.pointerId);
+      take(event);
     });
-    return { surface, figures, total, pick, colour };
+    canvas.addEventListener("pointermove", (event) => {
+      if (canvas.hasPointerCapture(event.pointerId)) take(event);
+    });
   }
 }
 
-function drawHistogram(surface: Surface, data: Histogram, theme: Theme, colour: string): void {
+function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Kind, limit: number | null): void {
   const context = surface.begin();
   const { width, height } = surface;
   const bottom = height - 16;
@@ -121,39 +214,54 @@ function drawHistogram(surface: Surface, data: Histogram, theme: Theme, colour: 
   if (data.count === 0) {
     context.fillStyle = theme.fg3;
     context.textAlign = "center";
-    context.fillText("no tokens yet", width / 2, (top + bottom) / 2 + 4);
+    context.fillText("nothing yet", width / 2, (top + bottom) / 2 + 4);
     return;
   }
   const tallest = Math.max(...data.bins);
   const step = width / data.bins.length;
-  context.fillStyle = colour;
+  context.fillStyle = kind.colour(theme);
   data.bins.forEach((n, i) => {
     if (n === 0) return;
     const size = Math.max(1.5, ((bottom - top) * n) / tallest);
+    // What is beyond the limit is paler: the line alone is thin.
+    context.globalAlpha = limit !== null && (i + 0.5) / data.bins.length > limit / data.hi ? 0.4 : 1;
     context.fillRect(i * step + 0.5, bottom - size, Math.max(1, step - 1), size);
   });
+  context.globalAlpha = 1;
   context.fillStyle = theme.fg3;
   context.textAlign = "left";
   context.fillText("0", 0, height - 4);
   context.textAlign = "right";
   const end = data.beyond > 0 ? `${millis(data.hi)} and more` : millis(data.hi);
   context.fillText(end, width, height - 4);
+  context.textAlign = "center";
+  context.fillText(count(data.count, kind.sample), width / 2, height - 4);
   let free = -1;
-  for (const p of PERCENTILES) {
-    const x = Math.min(width - 1, (data[p] / data.hi) * width);
-    context.strokeStyle = css(rgb(theme.fg), p === "p50" ? 0.9 : 0.6);
-    context.setLineDash(p === "p50" ? [] : p === "p95" ? [4, 3] : [1.5, 2.5]);
+  const label = (text: string, x: number, ink: string): void => {
+    const size = context.measureText(text).width;
+    const left = Math.max(0, Math.min(width - size, x - size / 2));
+    if (left < free) return;
+    context.fillStyle = ink;
+    context.textAlign = "left";
+    context.fillText(text, left, top - 5);
+    free = left + size + 3;
+  };
+  const line = (x: number, ink: string, dash: number[], thick: number): void => {
+    context.strokeStyle = ink;
+    context.lineWidth = thick;
+    context.setLineDash(dash);
     context.beginPath();
     context.moveTo(Math.round(x) + 0.5, top - 2);
     context.lineTo(Math.round(x) + 0.5, bottom);
     context.stroke();
-    const size = context.measureText(p).width;
-    const left = Math.max(0, Math.min(width - size, x - size / 2));
-    if (left < free) continue;
-    context.fillStyle = theme.fg2;
-    context.textAlign = "left";
-    context.fillText(p, left, top - 5);
-    free = left + size + 3;
+    context.setLineDash([]);
+  };
+  for (const p of PERCENTILES) {
+    const x = Math.min(width - 1, (data[p] / data.hi) * width);
+    const dash = p === "p50" ? [] : p === "p95" ? [4, 3] : [1.5, 2.5];
+    line(x, css(rgb(theme.fg), p === "p50" ? 0.9 : 0.6), dash, 1);
+    label(p, x, theme.fg2);
   }
-  context.setLineDash([]);
+  if (limit === null) return;
+  line(Math.min(width - 2, (limit / data.hi) * width), theme.danger, [], 2);
 }
