@@ -432,7 +432,8 @@ class LLM:
         return self.view("dashboard", height, embed_trace=embed_trace)
 
     def view(self, name: str, height: int = 0, *, embed_trace: bool = False) -> "EngineWidget":
-        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground", "controls", "traffic", "what_if".
+        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground", "controls", "traffic" or
+        "what_if".
 
         height and embed_trace as for `dashboard`.
         """
