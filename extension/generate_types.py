@@ -16,11 +16,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from workbench.core import reasons, records, scheduler_output
+from workbench.core import config, reasons, records, scheduler_output
 
 TARGET = Path(__file__).parent / "src" / "generated.ts"
 ENUMS: Sequence[type[StrEnum]] = (scheduler_output.Action, scheduler_output.Reason, records.BlockEventKind)
 TUPLES: Sequence[type[NamedTuple]] = (
+    config.PoolShape,
     scheduler_output.Decision,
     records.BlockEvent,
     records.Arrival,

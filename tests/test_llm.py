@@ -217,8 +217,8 @@ def test_bad_arguments_of_calls(llm):
         llm.chat([{"role": "user", "content": "hello"}])
     with pytest.raises(InvalidRequestError, match="empty"):
         llm.chat([])
-    with pytest.raises(ConfigError, match="block_size"):
-        llm.configure(block_size=32)
+    with pytest.raises(ConfigError, match="max_model_len"):
+        llm.configure(max_model_len=32)
     with pytest.raises(ConfigError, match="dashboard"):
         llm.view("nonsense")
 
@@ -268,7 +268,7 @@ def test_settings_show_what_was_asked_for_and_what_is_in_force(llm):
     assert "max_num_seqs" in repr(llm.settings)
     assert "<table>" in llm.settings._repr_html_()
     llm.configure(max_num_seqs=9)
-    assert llm.settings["max_num_seqs"] == (64, 9)
+    assert llm.settings["max_num_seqs"] == (9, 9)
     llm.configure(max_num_seqs=64)
 
 

@@ -47,7 +47,7 @@ def test_settings_and_arrivals_are_the_trace_s(recorded):
     assert {m.request_id: (m.num_output_tokens,) for m in made.metrics.values()} == {
         r.request_id: r.output_lens for r in real
     }
-    assert made.trace.info["num_blocks"] == 24
+    assert made.trace.at().num_blocks == 24
     assert "simulated" in made.trace.info["model"]
 
 

@@ -24,6 +24,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.core.settings import Settings, resolved_settings
 from workbench.embedded import starters
 from workbench.engine.breakpoints import Breakpoint, make_breakpoint
+from workbench.engine.change import Change
 from workbench.engine.client import EngineClient, Prompt
 from workbench.engine.engine_core import EngineCore
 from workbench.engine.engine_loop import EngineLoop, LoopStatus
@@ -71,6 +72,7 @@ class LLM:
         gpu_memory_utilization: float = 0.9,
         kv_cache_memory_bytes: int | None = None,
         num_gpu_blocks_override: int | None = None,
+        kv_cache_dtype: str = "auto",
         max_num_seqs: int = 64,
         max_num_batched_tokens: int | None = None,
         enable_prefix_caching: bool = True,
@@ -86,7 +88,7 @@ class LLM:
     ) -> None:
         # torch is imported here, when a model is wanted, so that `import workbench` stays cheap.
         from workbench.runtime.loader import load_model
-        from workbench.runtime.memory import plan_num_blocks
+        from workbench.runtime.memory import plan_pool
         from workbench.runtime.model_runner import TorchModelRunner
         from workbench.widgets.lab_pages import announce
 
@@ -102,6 +104,7 @@ class LLM:
                 "gpu_memory_utilization": gpu_memory_utilization,
                 "kv_cache_memory_bytes": kv_cache_memory_bytes,
                 "num_gpu_blocks_override": num_gpu_blocks_override,
+                "kv_cache_dtype": kv_cache_dtype,
                 "max_num_seqs": max_num_seqs,
                 "max_num_batched_tokens": max_num_batched_tokens,
                 "enable_prefix_caching": enable_prefix_caching,
@@ -118,9 +121,8 @@ class LLM:
         )
         policy = make_policy(args.scheduling_policy)
         loaded = load_model(args)
-        config = resolve_scheduler_config(args, loaded.spec, plan_num_blocks(args, loaded.spec))
+        config = resolve_scheduler_config(args, loaded.spec, plan_pool(args, loaded.spec))
         runner = TorchModelRunner(loaded, config, kernel_backend, enforce_eager)
-        self.args = args
         self._runner = runner
         self.engine_id = uuid.uuid4().hex[:12]
         self._notes = loaded.notes
@@ -132,6 +134,7 @@ class LLM:
             config,
             policy,
             args.trace_steps,
+            args=args,
             info=info,
             token_text=token_text,
             trace_memory_bytes=args.trace_memory_bytes,
@@ -242,10 +245,23 @@ class LLM:
         """Slow motion: at most so many steps a second; None for full speed."""
         self._loop.set_speed(steps_per_second)
 
-    def configure(self, **changes: Any) -> dict[str, Any]:
-        """Turn knobs on the running engine: max_num_seqs, max_num_batched_tokens, enable_prefix_caching,
-        scheduling_policy. They are in force from the next step on; returns them."""
-        return self._loop.configure(changes)
+    def configure(self, *, dry_run: bool = False, **changes: Any) -> Change:
+        """Turn knobs on the running engine and see what came of it; in force from the next step on.
+
+        max_num_seqs, max_num_batched_tokens, enable_prefix_caching, scheduling_policy: what the scheduler goes by.
+        gpu_memory_utilization, kv_cache_memory_bytes or num_gpu_blocks_override: the KV pool grows or shrinks. It
+        loses cached blocks first, then those of requests that the policy picks to be preempted; none is lost.
+        block_size, kv_cache_dtype: the pool is drained and made anew. Running requests are preempted, computed again
+        and go on; the new pool gets the old one's bytes unless a size is given as well.
+
+        All changes are made or none. Raises ConfigError: DoesNotFitError where a live request or the memory does not
+        allow it, KVCacheTooSmallError where not one block is left. dry_run=True only predicts, as `predict` does.
+        """
+        return self.predict(**changes) if dry_run else self._loop.configure(changes)
+
+    def predict(self, **changes: Any) -> Change:
+        """What `configure` would do, without doing it. What would not fit is told in the answer's `refused`."""
+        return self._loop.call(lambda: self._loop.core.predict(changes))
 
     def set_policy(self, policy: str | Policy) -> None:
         """Hot-swap the scheduling policy: "fcfs", "priority", "sjf", "fair", or an object of your own Policy class.
@@ -339,7 +355,7 @@ class LLM:
     def settings(self) -> Settings:
         """What was asked for and what is in force."""
         scheduler = self._loop.core.scheduler
-        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name, self._notes)
+        return resolved_settings(self._loop.core.args, self.model, scheduler.config, scheduler.policy.name, self._notes)
 
     def status(self) -> LoopStatus:
         """What the engine is doing at this moment."""

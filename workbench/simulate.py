@@ -267,7 +267,6 @@ def _info(config: SchedulerConfig, policy: Policy, source: Trace | None, how: st
         "backend": "simulator",
         "device": "none",
         "dtype": "none",
-        "kv_bytes_per_block": 0,
         "num_parameters": 0,
         "num_layers": 0,
         "weight_bytes": 0,
@@ -281,11 +280,6 @@ def _info(config: SchedulerConfig, policy: Policy, source: Trace | None, how: st
     return info | {
         "engine_id": "simulated",
         "model": f"{info['model']} ({how})",
-        "num_blocks": config.num_blocks,
-        "block_size": config.block_size,
-        "kv_bytes_per_block": info["kv_bytes_per_block"]
-        * config.block_size
-        // info.get("block_size", config.block_size),
         "max_model_len": config.max_model_len,
         "vocab_size": config.vocab_size,
         "settings": rows,

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.core.config import SchedulerConfig
+from workbench.core.config import PoolShape, SchedulerConfig
 from workbench.core.policy import POLICIES, Policy
-from workbench.core.records import Snapshot, StepRecord, StepTimes
+from workbench.core.records import SettingChange, Snapshot, StepRecord, StepTimes, setting_text
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
@@ -63,6 +63,8 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         max_num_batched_tokens=96,
         max_model_len=1024,
         vocab_size=len(VOCABULARY),
+        kv_cache_dtype="bfloat16",
+        kv_bytes_per_block=24576,
     )
     scheduler = Scheduler(config, Policy())
     start = scheduler.snapshot()
@@ -91,7 +93,6 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         plan = scheduler.schedule()
         sampled = {item.request_id: token(draw) for item in plan.scheduled if item.sample}
         scheduler.update(plan, sampled, {}, {})
-        events = scheduler.take_events()
         times = StepTimes(
             draw.uniform(4e-5, 9e-5),
             draw.uniform(1e-4, 2e-4),
@@ -99,26 +100,13 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
             draw.uniform(2e-4, 5e-4),
             draw.uniform(5e-5, 1.2e-4),
         )
-        records.append(
-            StepRecord(
-                step=plan.step,
-                time=clock,
-                times=times,
-                arrivals=events.arrivals,
-                decisions=plan.decisions,
-                block_events=events.block_events,
-                sampled=events.sampled,
-                finished=events.finished,
-                changes=(),
-                num_scheduled_tokens=plan.num_scheduled_tokens,
-                token_budget=config.max_num_batched_tokens,
-                max_num_seqs=config.max_num_seqs,
-                num_free_blocks=scheduler.kv.pool.num_free,
-            )
-        )
+        records.append(scheduler.record(plan, clock, times))
         clock += sum(times) + 5e-5
-        if plan.step % 97 == 0:
-            snapshots.append((plan.step, scheduler.snapshot()))
+        if len(records) % 50 == 47:
+            records += turn_pool_knob(scheduler, num_blocks, len(records) > num_steps * 2 // 3, clock)
+            clock += 2e-3
+        if len(records) % 50 in (1, 48):
+            snapshots.append((records[-1].step, scheduler.snapshot()))
     snapshots.append((records[-1].step, scheduler.snapshot()))
     trace = Trace(start, len(records), engine_info(config))
     for record in records:
@@ -157,6 +145,21 @@ def latency(records: list[StepRecord]) -> dict[str, Any]:
     return {"samples": found, **told}
 
 
+def turn_pool_knob(scheduler: Scheduler, num_blocks: int, small_blocks: bool, clock: float) -> list[StepRecord]:
+    """Shrink the pool as far as the live requests allow, or grow it back; late in the run with smaller blocks."""
+    old = scheduler.config
+    size = 8 if small_blocks else 16
+    full = num_blocks * 16 // size
+    # 376 tokens: the longest request that main() makes.
+    blocks = full if old.num_blocks < full else max(full // 2, 376 // size)
+    changes = [SettingChange("num_gpu_blocks_override", str(blocks))]
+    if size != old.block_size:
+        changes.append(SettingChange("block_size", str(size)))
+    pool = PoolShape(blocks, size, old.kv_cache_dtype, old.kv_bytes_per_block * size // old.block_size)
+    scheduler.change_pool(old.with_pool(pool), setting_text(changes), recompute=size != old.block_size)
+    return [scheduler.record(scheduler.hold(), clock, StepTimes(1e-4, 1.5e-3, 0, 0, 1e-4), tuple(changes))]
+
+
 def token(draw: random.Random) -> SampledToken:
     """A made-up token with a plausible distribution around it."""
     ids = draw.sample(range(len(VOCABULARY)), 4)
@@ -186,9 +189,6 @@ def engine_info(config: SchedulerConfig) -> dict[str, Any]:
         "backend": "decoder",
         "device": "cpu",
         "dtype": "bfloat16",
-        "num_blocks": config.num_blocks,
-        "block_size": config.block_size,
-        "kv_bytes_per_block": 24576,
         "max_model_len": config.max_model_len,
         "vocab_size": config.vocab_size,
         "num_parameters": 4_600_000,

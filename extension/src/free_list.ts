@@ -49,6 +49,13 @@ export class FreeList {
     this.count -= 1;
   }
 
+  /** Put a block that is not in the list in the place of one that is. */
+  replace(id: number, by: number): void {
+    const before = this.prev[id]!;
+    this.remove(id);
+    this.insert(by, before, this.next[before]!);
+  }
+
   *[Symbol.iterator](): Generator<number> {
     const end = this.next.length - 1;
     for (let id = this.next[end]!; id !== end; id = this.next[id]!) yield id;

@@ -1,6 +1,6 @@
 // Made by generate_types.py from workbench/core; change the Python classes and run it again.
 
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 export type Action =
   | "prefill"
@@ -21,7 +21,8 @@ export type Reason =
   | "sibling"
   | "after_preemption"
   | "policy"
-  | "paused";
+  | "paused"
+  | "reconfigured";
 
 export type BlockEventKind =
   | "allocate"
@@ -29,7 +30,9 @@ export type BlockEventKind =
   | "free"
   | "cache"
   | "evict"
-  | "copy";
+  | "copy"
+  | "move"
+  | "resize";
 
 export const WAITING_FOR: Partial<Record<Reason, string>> = {
   token_budget: "for the token budget",
@@ -41,7 +44,31 @@ export const WAITING_FOR: Partial<Record<Reason, string>> = {
   after_preemption: "because a step that preempts admits nobody",
   policy: "because the policy gave it no tokens",
   paused: "while the engine was paused",
+  reconfigured: "while the KV pool was changed",
 };
+
+export interface PoolShape {
+  num_blocks: number;
+  block_size: number;
+  kv_cache_dtype: string;
+  bytes_per_block: number;
+}
+
+export type PoolShapeRow = [
+  num_blocks: number,
+  block_size: number,
+  kv_cache_dtype: string,
+  bytes_per_block: number,
+];
+
+export function decodePoolShape(row: PoolShapeRow): PoolShape {
+  return {
+    num_blocks: row[0],
+    block_size: row[1],
+    kv_cache_dtype: row[2],
+    bytes_per_block: row[3],
+  };
+}
 
 export interface Decision {
   request_id: string;
@@ -283,6 +310,7 @@ export interface StepRecordWire {
   token_budget: number;
   max_num_seqs: number;
   num_free_blocks: number;
+  pool: PoolShapeRow;
 }
 
 export interface StepRecord {
@@ -299,6 +327,7 @@ export interface StepRecord {
   token_budget: number;
   max_num_seqs: number;
   num_free_blocks: number;
+  pool: PoolShape;
 }
 
 export function decodeStepRecord(wire: StepRecordWire): StepRecord {
@@ -316,13 +345,13 @@ export function decodeStepRecord(wire: StepRecordWire): StepRecord {
     token_budget: wire.token_budget,
     max_num_seqs: wire.max_num_seqs,
     num_free_blocks: wire.num_free_blocks,
+    pool: decodePoolShape(wire.pool),
   };
 }
 
 export interface SnapshotWire {
   step: number;
-  num_blocks: number;
-  block_size: number;
+  pool: PoolShapeRow;
   block_tables: Record<string, number[]>;
   ref_counts: number[];
   block_hashes: string[];
@@ -334,8 +363,7 @@ export interface SnapshotWire {
 
 export interface Snapshot {
   step: number;
-  num_blocks: number;
-  block_size: number;
+  pool: PoolShape;
   block_tables: Record<string, number[]>;
   ref_counts: number[];
   block_hashes: string[];
@@ -348,8 +376,7 @@ export interface Snapshot {
 export function decodeSnapshot(wire: SnapshotWire): Snapshot {
   return {
     step: wire.step,
-    num_blocks: wire.num_blocks,
-    block_size: wire.block_size,
+    pool: decodePoolShape(wire.pool),
     block_tables: wire.block_tables,
     ref_counts: wire.ref_counts,
     block_hashes: wire.block_hashes,

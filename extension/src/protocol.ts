@@ -17,9 +17,6 @@ export interface EngineInfo {
   backend: string;
   device: string;
   dtype: string;
-  num_blocks: number;
-  block_size: number;
-  kv_bytes_per_block: number;
   max_model_len: number;
   vocab_size: number;
   num_parameters: number;

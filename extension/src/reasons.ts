@@ -17,6 +17,7 @@ const LABELS: Record<Reason, string> = {
   after_preemption: "preemption",
   policy: "policy",
   paused: "resume",
+  reconfigured: "KV pool change",
 };
 
 const ACTIONS: Record<Action, string> = {
@@ -70,6 +71,11 @@ function explainPrefill(d: Decision): string {
 
 function explainPreemption(d: Decision): string {
   const need = count(d.need, "KV block");
+  if (d.reason === "reconfigured") {
+    return d.need > 0
+      ? `preempted: ${d.other} took ${need} out of the pool, ${int(d.have)} free`
+      : `preempted: ${d.other} made the KV pool anew, so its KV is computed again`;
+  }
   if (d.other === d.request_id || d.other === "") return `preempted: it needed ${need}, ${int(d.have)} free`;
   return `preempted: ${d.other} needed ${need}, ${int(d.have)} free`;
 }
@@ -100,6 +106,8 @@ function explainWait(d: Decision): string {
       return `the policy gave it none of the ${count(d.have, "token")} left in the budget`;
     case "paused":
       return "the engine is paused";
+    case "reconfigured":
+      return `waits while the KV pool changes: ${d.other}`;
     default:
       return "waits";
   }

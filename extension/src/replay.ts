@@ -1,7 +1,7 @@
 // The rule by which a state and a step's record give the next state; the same rule as the engine's own replay.
 
 import { FreeList } from "./free_list.ts";
-import type { BlockEvent, Snapshot, StepRecord } from "./generated.ts";
+import type { BlockEvent, PoolShape, Snapshot, StepRecord } from "./generated.ts";
 
 /** A request that is alive after a step. Its tokens are kept once, outside; a state only says how many there are. */
 export interface LiveRequest {
@@ -17,27 +17,25 @@ export interface LiveRequest {
 /** The engine's whole state after step `step`. */
 export class EngineState {
   step: number;
-  readonly numBlocks: number;
-  readonly blockSize: number;
+  pool: PoolShape;
   readonly blockTables: Map<string, number[]>;
-  readonly refCounts: Int32Array;
-  readonly hashes: string[];
-  readonly free: FreeList;
+  refCounts: Int32Array;
+  hashes: string[];
+  free: FreeList;
   readonly requests: Map<string, LiveRequest>;
   waiting: string[];
   running: string[];
   /** Free blocks whose content can still be found by its hash. */
   numCachedFree: number;
   /** Whose tokens each block holds ("" if unknown or none), and at which place of that request's table. */
-  readonly contentOf: string[];
-  readonly contentIndex: Int32Array;
+  contentOf: string[];
+  contentIndex: Int32Array;
   /** Last step in which something happened to the block; -1 if none is known. */
-  readonly lastEvent: Int32Array;
+  lastEvent: Int32Array;
 
-  private constructor(fields: Omit<EngineState, "apply" | "clone" | "numUsed">) {
+  private constructor(fields: Omit<EngineState, "apply" | "clone" | "numBlocks" | "blockSize" | "numUsed">) {
     this.step = fields.step;
-    this.numBlocks = fields.numBlocks;
-    this.blockSize = fields.blockSize;
+    this.pool = fields.pool;
     this.blockTables = fields.blockTables;
     this.refCounts = fields.refCounts;
     this.hashes = fields.hashes;
@@ -52,7 +50,7 @@ export class EngineState {
   }
 
   static fromSnapshot(snapshot: Snapshot): EngineState {
-    const n = snapshot.num_blocks;
+    const n = snapshot.pool.num_blocks;
     const contentOf = new Array<string>(n).fill("");
     const contentIndex = new Int32Array(n);
     const blockTables = new Map<string, number[]>();
@@ -76,8 +74,7 @@ export class EngineState {
     }
     return new EngineState({
       step: snapshot.step,
-      numBlocks: n,
-      blockSize: snapshot.block_size,
+      pool: snapshot.pool,
       blockTables,
       refCounts: Int32Array.from(snapshot.ref_counts),
       hashes: [...snapshot.block_hashes],
@@ -92,6 +89,14 @@ export class EngineState {
     });
   }
 
+  get numBlocks(): number {
+    return this.refCounts.length;
+  }
+
+  get blockSize(): number {
+    return this.pool.block_size;
+  }
+
   get numUsed(): number {
     return this.numBlocks - this.free.size;
   }
@@ -99,8 +104,7 @@ export class EngineState {
   clone(): EngineState {
     return new EngineState({
       step: this.step,
-      numBlocks: this.numBlocks,
-      blockSize: this.blockSize,
+      pool: this.pool,
       blockTables: new Map(Array.from(this.blockTables, ([id, table]) => [id, table.slice()])),
       refCounts: this.refCounts.slice(),
       hashes: this.hashes.slice(),
@@ -117,6 +121,7 @@ export class EngineState {
 
   /** Go from the state after step n - 1 to the state after step n. */
   apply(record: StepRecord): void {
+    this.pool = record.pool;
     for (const a of record.arrivals) {
       this.requests.set(a.request_id, {
         id: a.request_id,
@@ -204,8 +209,50 @@ export class EngineState {
         this.release(old, step);
         break;
       }
+      case "move":
+        this.move(Number(event.other), block);
+        break;
+      case "resize":
+        this.resize(block);
+        return;
     }
     this.lastEvent[block] = step;
+  }
+
+  /** An empty free block takes over everything that another one is. */
+  private move(from: number, to: number): void {
+    this.free.remove(to);
+    if (this.free.has(from)) this.free.replace(from, to);
+    this.free.pushFront(from);
+    for (const values of [this.refCounts, this.contentIndex]) {
+      values[to] = values[from]!;
+      values[from] = 0;
+    }
+    for (const values of [this.hashes, this.contentOf]) {
+      values[to] = values[from]!;
+      values[from] = "";
+    }
+    for (const table of this.blockTables.values()) {
+      const at = table.indexOf(from);
+      if (at >= 0) table[at] = to;
+    }
+  }
+
+  private resize(count: number): void {
+    const before = this.numBlocks;
+    const kept = [...this.free].filter((block) => block < count);
+    const added = Array.from({ length: Math.max(0, count - before) }, (_, i) => before + i);
+    this.free = FreeList.of(count, [...added, ...kept]);
+    const numbers = (old: Int32Array, empty: number): Int32Array => {
+      const resized = new Int32Array(count).fill(empty);
+      resized.set(old.subarray(0, count));
+      return resized;
+    };
+    this.refCounts = numbers(this.refCounts, 0);
+    this.contentIndex = numbers(this.contentIndex, 0);
+    this.lastEvent = numbers(this.lastEvent, -1);
+    this.hashes = [...this.hashes.slice(0, count), ...added.map(() => "")];
+    this.contentOf = [...this.contentOf.slice(0, count), ...added.map(() => "")];
   }
 
   private take(block: number): void {

@@ -128,6 +128,6 @@ test("every state of a recorded run equals the scheduler's own", () => {
 test("the recorded run has every kind of event that the rule knows", () => {
   const { records } = recordedTrace().payload;
   const kinds = new Set(records.flatMap((r) => r.block_events.map((e) => e[0])));
-  assert.deepEqual([...kinds].sort(), ["allocate", "cache", "copy", "evict", "free", "share"]);
+  assert.deepEqual([...kinds].sort(), ["allocate", "cache", "copy", "evict", "free", "move", "resize", "share"]);
   assert.ok(records.some((r) => r.decisions.some((d) => d[1] === "preempt")));
 });

@@ -37,8 +37,7 @@ export function status(changes: Partial<Status> = {}): Status {
 export function snapshot(numBlocks = 8, changes: Partial<SnapshotWire> = {}): SnapshotWire {
   return {
     step: -1,
-    num_blocks: numBlocks,
-    block_size: 4,
+    pool: [numBlocks, 4, "float32", 100],
     block_tables: {},
     ref_counts: new Array<number>(numBlocks).fill(0),
     block_hashes: new Array<string>(numBlocks).fill(""),
@@ -65,6 +64,7 @@ export function record(step: number, changes: Partial<StepRecordWire> = {}): Ste
     token_budget: 64,
     max_num_seqs: 4,
     num_free_blocks: 8,
+    pool: [8, 4, "float32", 100],
     ...changes,
   };
 }

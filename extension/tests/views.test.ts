@@ -154,7 +154,7 @@ test("a long queue does not push the running requests out of the timeline", () =
 
 test("the ledger's rows add up, with the KV cache split at the cursor", () => {
   const store = new TraceStore();
-  store.info = { ...recordedTrace().engine, num_blocks: 8, kv_bytes_per_block: 100 };
+  store.info = recordedTrace().engine;
   const memory = [
     { name: "Weights", kind: "weights" as const, bytes: 5000 },
     { name: "used", kind: "kv_used" as const, bytes: 1 },

@@ -141,6 +141,7 @@ def select_kernels(
     pool: ThreadPoolExecutor | None = None,
     workers: int = 1,
     backend: str = "auto",
+    kv_dtype: torch.dtype | None = None,
 ) -> KernelSet:
     """Bind every operation for a model. pool: threads that attention may use besides the caller's, workers in all.
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.core.helpers import make_scheduler, record_of
-from workbench.core.errors import InvalidRequestError
+from workbench.core.config import PoolShape
+from workbench.core.errors import DoesNotFitError, InvalidRequestError
 from workbench.core.policy import make_policy
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import Action, Reason
@@ -79,6 +80,27 @@ class SchedulerMachine(RuleBasedStateMachine):
                 max_num_seqs=limit, max_num_batched_tokens=budget, enable_prefix_caching=caching
             )
         )
+
+    @rule(
+        num_blocks=st.integers(1, 24),
+        block_size=st.sampled_from([None, None, 1, 2, 4, 16]),
+        kind=st.sampled_from([None, None, None, "int8", "fp8"]),
+    )
+    def change_pool(self, num_blocks, block_size, kind):
+        old = self.scheduler.config
+        pool = PoolShape(num_blocks, block_size or old.block_size, kind or old.kv_cache_dtype, 8)
+        recompute = (pool.block_size, pool.kv_cache_dtype) != (old.block_size, old.kv_cache_dtype)
+        before = self.scheduler.snapshot()
+        try:
+            copies = self.scheduler.change_pool(old.with_pool(pool), "a knob", recompute)
+        except DoesNotFitError:
+            assert self.scheduler.snapshot() == before
+            return
+        assert set(before.requests) == set(self.scheduler.requests)
+        self.runner.change_pool(pool, copies)
+        plan = self.scheduler.hold()
+        self.runner.execute(plan)
+        self._keep(plan)
 
     @rule(name=st.sampled_from(["fcfs", "priority"]))
     def change_policy(self, name):

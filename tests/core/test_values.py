@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workbench.core.config import EngineArgs, ModelSpec, resolve_scheduler_config
+from workbench.core.config import EngineArgs, ModelSpec, PoolShape, resolve_scheduler_config
 from workbench.core.errors import ConfigError, SamplingParamsError
 from workbench.core.request import TRANSITIONS, Request, RequestStatus
 from workbench.core.sampling_params import SamplingParams
@@ -75,11 +75,14 @@ def spec(device: str) -> ModelSpec:
     return ModelSpec("m", "a", "decoder", device, "float32", 10, 2000, 1, 8, 2, 1, 4, 1, 4, 32, (0,))
 
 
+NINE = PoolShape(9, 16, "float32", 512)
+
+
 def test_the_token_budget_depends_on_the_device_and_on_chunking():
-    assert resolve_scheduler_config(EngineArgs(), spec("cpu"), 9).max_num_batched_tokens == 512
-    assert resolve_scheduler_config(EngineArgs(), spec("cuda:0"), 9).max_num_batched_tokens == 8192
+    assert resolve_scheduler_config(EngineArgs(), spec("cpu"), NINE).max_num_batched_tokens == 512
+    assert resolve_scheduler_config(EngineArgs(), spec("cuda:0"), NINE).max_num_batched_tokens == 8192
     unchunked = EngineArgs(enable_chunked_prefill=False)
-    assert resolve_scheduler_config(unchunked, spec("cpu"), 9).max_num_batched_tokens == 2000
+    assert resolve_scheduler_config(unchunked, spec("cpu"), NINE).max_num_batched_tokens == 2000
 
 
 def test_states_follow_the_table():
@@ -99,7 +102,7 @@ def test_states_follow_the_table():
 
 
 def test_settings_show_what_was_decided_for_the_reader():
-    config = resolve_scheduler_config(EngineArgs(), spec("cpu"), 9)
+    config = resolve_scheduler_config(EngineArgs(), spec("cpu"), NINE)
     table = resolved_settings(EngineArgs(), spec("cpu"), config, "fcfs", ["loaded as <float32>"])
     assert table["num_gpu_blocks_override"] == (None, 9)
     assert repr(table).endswith("loaded as <float32>")

@@ -49,7 +49,7 @@ class Engine:
             "vocab_size": VOCAB,
             **changes,
         }
-        config = SchedulerConfig(**settings)
+        config = SchedulerConfig(**settings, kv_bytes_per_block=8 * settings["block_size"])
         self.runner = FakeRunner(config, **(runner or {}))
         self.tokenizer = LetterTokenizer()
         settings_table = resolved_settings(EngineArgs(), self.runner.spec, config, "fcfs")

@@ -187,14 +187,14 @@ def test_knobs_are_all_or_nothing_and_recorded():
             engine.loop.configure({"max_num_batched_tokens": 9, "max_num_seqs": 0})
         assert engine.core.scheduler.config.max_num_batched_tokens == 64
         with pytest.raises(ConfigError, match="block_size"):
-            engine.loop.configure({"block_size": 8})
+            engine.loop.configure({"max_model_len": 8})
         with pytest.raises(ConfigError, match="scheduling_policy"):
             engine.loop.configure({"max_num_seqs": 3, "scheduling_policy": "longest"})
         assert engine.core.scheduler.config.max_num_seqs == 8
         engine.loop.configure({"max_num_seqs": 3, "scheduling_policy": "priority"})
         wait_until(lambda: len(engine.core.trace) == 1)
         changes = engine.core.trace.record(0).changes
-        assert [c[:2] for c in changes] == [("max_num_seqs", "3"), ("scheduling_policy", "priority")]
+        assert [c[:2] for c in changes] == [("scheduling_policy", "priority"), ("max_num_seqs", "3")]
 
 
 def test_a_step_that_fails_ends_its_requests_and_the_loop_lives():

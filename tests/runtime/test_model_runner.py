@@ -14,6 +14,7 @@ from workbench.core.errors import EngineClosedError, KVCacheTooSmallError
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import BlockCopy, NewRequest, ScheduledRequest
 from workbench.runtime.loader import LoadedModel, load_model
+from workbench.runtime.memory import pool_shape
 from workbench.runtime.model_runner import TorchModelRunner
 from workbench_kernels import dispatch
 
@@ -28,7 +29,8 @@ def loaded(random_model: GetModel) -> LoadedModel:
 
 def make_runner(loaded: LoadedModel, num_blocks: int = 200, **settings: int) -> TorchModelRunner:
     return TorchModelRunner(
-        loaded, resolve_scheduler_config(EngineArgs(block_size=BLOCK, **settings), loaded.spec, num_blocks)
+        loaded,
+        resolve_scheduler_config(EngineArgs(**settings), loaded.spec, pool_shape(loaded.spec, num_blocks, BLOCK)),
     )
 
 
@@ -134,7 +136,7 @@ def test_memory_rows_add_up_to_the_process(runner: TorchModelRunner) -> None:
     assert sum(row.bytes for row in rows) == pytest.approx(resident, rel=0.02)
     by_kind = {row.kind: row.bytes for row in rows}
     assert by_kind["weights"] == runner.spec.weight_bytes
-    assert by_kind["kv"] == 200 * runner.kv_bytes_per_block == 200 * BLOCK * 3 * 2 * 2 * 16 * 4
+    assert by_kind["kv"] == 200 * BLOCK * 3 * 2 * 2 * 16 * 4
 
 
 def test_close_frees_the_pool_and_the_weights(random_model: GetModel) -> None:

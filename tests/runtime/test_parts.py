@@ -10,6 +10,7 @@ from workbench.core.scheduler_output import BlockCopy
 from workbench.runtime import linear
 from workbench.runtime.kv_store import KVStore
 from workbench.runtime.linear import Linear
+from workbench.runtime.memory import pool_shape
 from workbench.runtime.threads import step_threads, torch_threads
 
 
@@ -42,7 +43,7 @@ def test_linear(form: str, rows: int, bias: bool, monkeypatch: pytest.MonkeyPatc
 
 
 def test_copies_read_before_they_write() -> None:
-    store = KVStore(SPEC, 4, 2, torch.device("cpu"), torch.float32)
+    store = KVStore(SPEC, pool_shape(SPEC, 4, 2), torch.device("cpu"), torch.float32)
     assert store.num_bytes == sum(layer.numel() * 4 for layer in store.layers)
     for layer in store.layers:
         layer[:] = torch.arange(4.0)[None, :, None, None, None]

@@ -91,7 +91,7 @@ def test_hello_tells_what_never_changes(engine):
     page = Page(make_widget(engine))
     page.tell(type="subscribe")
     wait_until(lambda: page.hello)
-    assert page.hello["num_blocks"] == 12
+    assert page.hello["max_model_len"] == 128
     assert page.hello["settings"]["max_num_seqs"] == ["64", "8"]
     assert page.hello["starters"] == [{"title": "t", "text": "x"}]
 

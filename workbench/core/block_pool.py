@@ -11,6 +11,7 @@ from workbench.core.records import BlockEvent, BlockEventKind
 
 _ALLOCATE, _SHARE, _FREE = BlockEventKind.ALLOCATE, BlockEventKind.SHARE, BlockEventKind.FREE
 _CACHE, _EVICT, _COPY = BlockEventKind.CACHE, BlockEventKind.EVICT, BlockEventKind.COPY
+_MOVE, _RESIZE = BlockEventKind.MOVE, BlockEventKind.RESIZE
 
 
 class BlockPool:
@@ -80,6 +81,40 @@ class BlockPool:
                 self._link_front(block)
                 self.num_cached_free -= 1
 
+    def resize(self, num_blocks: int) -> dict[int, int]:
+        """Grow or shrink to num_blocks; returns the blocks that moved, old id -> new id.
+
+        A pool that shrinks gives up the blocks that would be reused next: empty ones, then the least recently freed
+        cached ones. What stays and has too high an id takes over the place of a lower one that goes. The caller has
+        checked that enough blocks are free.
+        """
+        order, goes = self.free_blocks(), self.num_blocks - num_blocks
+        if goes > len(order):
+            raise WorkbenchError(f"{goes} blocks should leave the pool and {len(order)} are free")
+        moves: dict[int, int] = {}
+        if goes > 0:
+            leaving = order[:goes]
+            for block in leaving:
+                if self.hashes[block] is not None:
+                    self._evict(block)
+                    self.num_cached_free -= 1
+            vacant = iter(sorted(block for block in leaving if block < num_blocks))
+            gone = set(leaving)
+            moves = {block: next(vacant) for block in range(num_blocks, self.num_blocks) if block not in gone}
+            for block, place in moves.items():
+                self._move(block, place)
+            order = [moves.get(block, block) for block in order[goes:]]
+            del self.ref_counts[num_blocks:], self.hashes[num_blocks:]
+        else:
+            order = [*range(self.num_blocks, num_blocks), *order]
+            self.ref_counts += [0] * -goes
+            self.hashes += [None] * -goes
+        if goes:
+            self.num_blocks = num_blocks
+            self.events.append(BlockEvent(_RESIZE, num_blocks))
+            self._relink(order)
+        return moves
+
     def check_invariants(self) -> None:
         """Raise WorkbenchError if the books do not balance. Used by tests after every step."""
         free = self.free_blocks()
@@ -125,6 +160,19 @@ class BlockPool:
             del self.cached[block_hash]
             self.hashes[block] = None
             self.events.append(BlockEvent(_EVICT, block, "", block_hash))
+
+    def _move(self, block: int, place: int) -> None:
+        self.ref_counts[place], self.hashes[place] = self.ref_counts[block], self.hashes[block]
+        if (block_hash := self.hashes[block]) is not None:
+            self.cached[block_hash] = place
+        self.events.append(BlockEvent(_MOVE, place, "", str(block)))
+
+    def _relink(self, order: list[int]) -> None:
+        self._next, self._prev = [0] * (self.num_blocks + 1), [0] * (self.num_blocks + 1)
+        self._next[self.num_blocks] = self._prev[self.num_blocks] = self.num_blocks
+        self.num_free = 0
+        for block in order:
+            self._link_back(block)
 
     def _unlink(self, block: int) -> None:
         before, after = self._prev[block], self._next[block]

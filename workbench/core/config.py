@@ -7,13 +7,14 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.core.errors import ConfigError, KVCacheTooSmallError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KERNEL_BACKENDS = ("auto", "numba", "torch", "triton")
 QUANTIZATIONS = (None, "int8", "int4", "nf4", "fp8")
+KV_CACHE_DTYPES = ("auto", "fp8", "int8")
 DEFAULT_TRACE_STEPS = 100_000
 DEFAULT_TRACE_MEMORY_BYTES = 512 * 2**20
 
@@ -29,6 +30,8 @@ class EngineArgs:
     max_model_len: longest prompt plus output, in tokens. block_size: tokens per KV block.
     gpu_memory_utilization: share of the device's total memory for weights, workspace and KV cache together.
     kv_cache_memory_bytes: size of the KV pool instead. num_gpu_blocks_override: the same, in blocks.
+    kv_cache_dtype: "auto" (that of the activations), "fp8" (e4m3) or "int8"; these two with a scale for each token and
+    head.
     max_num_seqs: most requests in a batch. max_num_batched_tokens: most tokens in a step (the token budget).
     kernel_backend: "auto" (Triton on a GPU, numba on a CPU), "numba", "torch" or "triton" (on a CPU: its interpreter).
     enforce_eager: no CUDA graphs. seed: for requests without a seed of their own.
@@ -47,6 +50,7 @@ class EngineArgs:
     gpu_memory_utilization: float = 0.9
     kv_cache_memory_bytes: int | None = None
     num_gpu_blocks_override: int | None = None
+    kv_cache_dtype: str = "auto"
     max_num_seqs: int = 64
     max_num_batched_tokens: int | None = None
     enable_prefix_caching: bool = True
@@ -69,6 +73,10 @@ class EngineArgs:
         if self.quantization not in QUANTIZATIONS:
             names = ", ".join(str(name) for name in QUANTIZATIONS)
             raise ConfigError(f"quantization must be one of {names}, not {self.quantization!r}")
+        if self.kv_cache_dtype not in KV_CACHE_DTYPES:
+            raise ConfigError(
+                f"kv_cache_dtype must be one of {', '.join(KV_CACHE_DTYPES)}, not {self.kv_cache_dtype!r}"
+            )
         _whole("block_size", self.block_size, 1)
         _whole("max_num_seqs", self.max_num_seqs, 1)
         _whole("trace_steps", self.trace_steps, 1)
@@ -126,9 +134,45 @@ class ModelSpec:
     eos_token_ids: tuple[int, ...]
 
 
+# The settings after whose change all KV is computed again.
+RECOMPUTE_SETTINGS = ("block_size", "kv_cache_dtype")
+# All that change the KV pool.
+POOL_SETTINGS = (
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "num_gpu_blocks_override",
+    *RECOMPUTE_SETTINGS,
+)
+
+
+class PoolShape(NamedTuple):
+    """The KV pool: blocks, tokens a block, how a number is stored ("float32", "int8", ...), bytes a block.
+
+    A block's bytes are those of all layers, scales included; 0 where no memory stands behind the pool.
+    """
+
+    num_blocks: int
+    block_size: int
+    kv_cache_dtype: str
+    bytes_per_block: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens whose KV it can hold."""
+        return self.num_blocks * self.block_size
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the whole pool."""
+        return self.num_blocks * self.bytes_per_block
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """The numbers that the scheduler uses, all resolved. num_blocks is the size of the KV pool."""
+    """The numbers that the scheduler uses, all resolved. num_blocks is the size of the KV pool.
+
+    kv_cache_dtype and kv_bytes_per_block are for the record alone: see PoolShape.
+    """
 
     num_blocks: int
     block_size: int
@@ -140,6 +184,8 @@ class SchedulerConfig:
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     seed: int = 0
+    kv_cache_dtype: str = "auto"
+    kv_bytes_per_block: int = 0
 
     def __post_init__(self) -> None:
         if self.num_blocks < 1:
@@ -161,12 +207,27 @@ class SchedulerConfig:
         """Tokens whose KV the whole pool can hold."""
         return self.num_blocks * self.block_size
 
+    @property
+    def pool(self) -> PoolShape:
+        """The pool's shape."""
+        return PoolShape(self.num_blocks, self.block_size, self.kv_cache_dtype, self.kv_bytes_per_block)
+
     def with_changes(self, **changes: Any) -> "SchedulerConfig":
         """A checked copy with some numbers replaced."""
         return replace(self, **changes)
 
+    def with_pool(self, pool: PoolShape) -> "SchedulerConfig":
+        """A checked copy with another pool."""
+        return replace(
+            self,
+            num_blocks=pool.num_blocks,
+            block_size=pool.block_size,
+            kv_cache_dtype=pool.kv_cache_dtype,
+            kv_bytes_per_block=pool.bytes_per_block,
+        )
 
-def resolve_scheduler_config(args: EngineArgs, spec: ModelSpec, num_blocks: int) -> SchedulerConfig:
+
+def resolve_scheduler_config(args: EngineArgs, spec: ModelSpec, pool: PoolShape) -> SchedulerConfig:
     """Fill in what args leaves open.
 
     max_num_batched_tokens defaults to 512 on a CPU and 8192 on a GPU, and to at least max_model_len when chunked
@@ -178,8 +239,10 @@ def resolve_scheduler_config(args: EngineArgs, spec: ModelSpec, num_blocks: int)
         if not args.enable_chunked_prefill:
             budget = max(budget, spec.max_model_len)
     return SchedulerConfig(
-        num_blocks=num_blocks,
-        block_size=args.block_size,
+        num_blocks=pool.num_blocks,
+        block_size=pool.block_size,
+        kv_cache_dtype=pool.kv_cache_dtype,
+        kv_bytes_per_block=pool.bytes_per_block,
         max_num_seqs=args.max_num_seqs,
         max_num_batched_tokens=budget,
         max_model_len=spec.max_model_len,

@@ -37,6 +37,19 @@ class KVCacheTooSmallError(ConfigError):
     """The KV pool has no room for a single block."""
 
 
+class DoesNotFitError(ConfigError):
+    """A knob was refused, as something would not fit. The engine is as it was.
+
+    need, have: in the unit of the message (blocks or bytes). change: the smallest change that would fit, in words.
+    """
+
+    def __init__(self, message: str, need: int = 0, have: int = 0, change: str = "") -> None:
+        super().__init__(f"{message}; {change}" if change else message)
+        self.need = need
+        self.have = have
+        self.change = change
+
+
 class ModelLoadError(WorkbenchError):
     """A model directory is missing, cannot be read, or is of a kind that cannot run here."""
 

@@ -102,6 +102,14 @@ class KVCacheManager:
         for block in reversed(self.tables.pop(request.request_id, [])):
             self.pool.free(block, request.request_id)
 
+    def resize(self, num_blocks: int) -> tuple[BlockCopy, ...]:
+        """Grow or shrink the pool; returns what the runner has to copy first. See BlockPool.resize."""
+        moves = self.pool.resize(num_blocks)
+        if moves:
+            for table in self.tables.values():
+                table[:] = [moves.get(block, block) for block in table]
+        return tuple(BlockCopy(old, new) for old, new in moves.items())
+
     def check_invariants(self) -> None:
         """Raise WorkbenchError unless every reference count equals the number of tables that hold the block."""
         self.pool.check_invariants()

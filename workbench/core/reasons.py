@@ -8,6 +8,8 @@ from workbench.core.scheduler_output import Action, Decision, Reason
 def explain(decision: Decision) -> str:
     """One line on what the step decided about a request and why."""
     d = decision
+    if d.reason == Reason.RECONFIGURED:
+        return _reconfigured(d)
     if d.action == Action.PREEMPT:
         return f"preempted: {d.other} needs {_blocks(d.need)}, {d.have} free"
     if d.action == Action.DECODE:
@@ -15,6 +17,14 @@ def explain(decision: Decision) -> str:
     if d.action == Action.PREFILL:
         return _prefill(d)
     return _WAITS[d.reason](d)
+
+
+def _reconfigured(d: Decision) -> str:
+    if d.action == Action.WAIT:
+        return f"waits: the KV pool changed ({d.other})"
+    if d.need:
+        return f"preempted: {d.other} took {_blocks(d.need)} out of the pool, {d.have} free"
+    return f"preempted: {d.other} made the KV pool anew, so its KV is computed again"
 
 
 def _prefill(d: Decision) -> str:
@@ -57,4 +67,5 @@ WAITING_FOR: dict[Reason, str] = {
     Reason.AFTER_PREEMPTION: "because a step that preempts admits nobody",
     Reason.POLICY: "because the policy gave it no tokens",
     Reason.PAUSED: "while the engine was paused",
+    Reason.RECONFIGURED: "while the KV pool was changed",
 }

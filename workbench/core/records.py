@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from workbench.core.config import PoolShape
 from workbench.core.scheduler_output import Decision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no pool in its records: it could not change
 
 
 class BlockEventKind(StrEnum):
@@ -23,6 +24,8 @@ class BlockEventKind(StrEnum):
     CACHE = "cache"  # is full and can be found by its hash; other = hash
     EVICT = "evict"  # cached content is forgotten, as the block is about to be reused; other = hash
     COPY = "copy"  # replaces block `other` (decimal) in request_id's table by copy-on-write, reference count 1
+    MOVE = "move"  # an empty free block takes over all that block `other` was: content, owners, place in the free list
+    RESIZE = "resize"  # the pool has `block` blocks from now on; new ones are empty and reused first, in their order
 
 
 class BlockEvent(NamedTuple):
@@ -72,6 +75,11 @@ class SettingChange(NamedTuple):
     request_id: str = ""
 
 
+def setting_text(changes: Sequence[SettingChange]) -> str:
+    """ "block_size=32, kv_cache_dtype=int8": what decisions call a change of the pool by."""
+    return ", ".join(f"{change.name}={change.value}" for change in changes)
+
+
 class StepTimes(NamedTuple):
     """Seconds spent in each part of a step."""
 
@@ -86,7 +94,7 @@ class StepTimes(NamedTuple):
 class StepRecord:
     """Everything that a step decided and did. time: seconds on the engine's clock when the step began.
 
-    token_budget and max_num_seqs are the limits in force; num_free_blocks is counted after the step.
+    token_budget, max_num_seqs and pool are the limits in force; num_free_blocks is counted after the step.
     """
 
     step: int
@@ -102,6 +110,7 @@ class StepRecord:
     token_budget: int
     max_num_seqs: int
     num_free_blocks: int
+    pool: PoolShape
 
     @property
     def duration(self) -> float:
@@ -135,8 +144,7 @@ class Snapshot:
     """
 
     step: int
-    num_blocks: int
-    block_size: int
+    pool: PoolShape
     block_tables: dict[str, tuple[int, ...]]
     ref_counts: tuple[int, ...]
     block_hashes: tuple[str, ...]
@@ -144,3 +152,13 @@ class Snapshot:
     waiting: tuple[str, ...]
     running: tuple[str, ...]
     requests: dict[str, RequestState]
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the pool."""
+        return self.pool.num_blocks
+
+    @property
+    def block_size(self) -> int:
+        """Tokens that a block holds."""
+        return self.pool.block_size

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from workbench.core.config import SchedulerConfig
 from workbench.core.errors import (
+    DoesNotFitError,
     EmptyPromptError,
     InvalidRequestError,
     PromptTooLongError,
@@ -77,12 +78,15 @@ class Scheduler:
         self.running: list[Request] = []
         self.requests: dict[str, Request] = {}
         self.num_steps = 0
+        self._pool_shape = config.pool
         self._num_arrivals = 0
         self._arrivals: list[Arrival] = []
         self._sampled: SampledTokens = NOTHING_SAMPLED
         self._packers = (Packer(), Packer())  # of decisions and of sampled tokens
         self._finished: list[Finished] = []
         self._dropped: list[str] = []
+        self._pool_decisions: dict[str, Decision] = {}  # of requests that a changed pool preempted, until hold()
+        self._pool_setting = ""
 
     def has_unfinished(self) -> bool:
         """True while a request is waiting or running."""
@@ -189,11 +193,14 @@ class Scheduler:
         return output
 
     def hold(self) -> SchedulerOutput:
-        """A plan in which nobody runs, so that what changed while the engine is paused or idle gets its record."""
+        """A plan in which nobody runs: for what changed while the engine is paused or idle, or for a changed pool."""
+        reason, setting = Reason.RECONFIGURED if self._pool_setting else Reason.PAUSED, self._pool_setting
         decisions = tuple(
-            Decision(r.request_id, Action.WAIT, Reason.PAUSED, num_computed=r.num_computed_tokens)
+            self._pool_decisions.get(r.request_id)
+            or Decision(r.request_id, Action.WAIT, reason, num_computed=r.num_computed_tokens, other=setting)
             for r in [*self.running, *self.waiting]
         )
+        self._pool_decisions, self._pool_setting = {}, ""
         dropped, self._dropped = tuple(self._dropped), []
         output = SchedulerOutput(self.num_steps, decisions, (), (), (), dropped, 0)
         self.num_steps += 1
@@ -276,12 +283,72 @@ class Scheduler:
             token_budget=self.config.max_num_batched_tokens,
             max_num_seqs=self.config.max_num_seqs,
             num_free_blocks=self.kv.pool.num_free,
+            pool=self._pool_shape,
         )
 
+    def check_pool(self, config: SchedulerConfig) -> None:
+        """Raise DoesNotFitError if a live request could never be finished in the pool of `config`."""
+        for request in self.requests.values():
+            need = -(-(request.num_prompt_tokens + request.max_tokens - 1) // config.block_size)
+            if need > config.num_blocks:
+                raise DoesNotFitError(
+                    f"{request.request_id} may grow to {request.num_prompt_tokens} prompt tokens + "
+                    f"{request.max_tokens} new tokens, which need {need} blocks of {config.block_size} tokens, and the "
+                    f"pool would have {config.num_blocks}",
+                    need,
+                    config.num_blocks,
+                    f"keep at least {need} blocks, or cancel {request.request_id}",
+                )
+
+    def preview_pool(self, config: SchedulerConfig, recompute: bool) -> tuple[list[str], int]:
+        """What change_pool would cost: the requests that it would preempt, and how many cached blocks would go."""
+        pool, goes = self.kv.pool, self.kv.pool.num_blocks - config.num_blocks
+        if recompute:
+            return [r.request_id for r in self.running], len(pool.cached)
+        free, cached = pool.num_free, pool.num_cached_free
+        left, refs, victims = list(self.running), dict[int, int](), []
+        while goes > free:
+            victim = self.guard.victim(left)
+            left.remove(victim)
+            victims.append(victim.request_id)
+            for block in self.kv.tables[victim.request_id]:
+                refs[block] = refs.get(block, pool.ref_counts[block]) - 1
+                if refs[block] == 0:
+                    free += 1
+                    cached += pool.hashes[block] is not None
+        return victims, max(0, goes - (free - cached))
+
+    def change_pool(self, config: SchedulerConfig, setting: str, recompute: bool = False) -> tuple[BlockCopy, ...]:
+        """Put another pool in force, of the size and kind that config says; hold() then makes the plan that tells.
+
+        A smaller pool loses empty blocks first, then cached ones, then those of requests that the policy picks to be
+        preempted. With recompute (needed for another block_size, kv_cache_dtype or weights) all running requests are
+        preempted and the prefix cache is emptied. No request is lost; returns the blocks to copy in the runner's
+        memory. setting: "name=value", for the decisions. Raises DoesNotFitError as check_pool does.
+        """
+        self.check_pool(config)
+        pool = self.kv.pool
+        if recompute:
+            while self.running:
+                self._preempt_for_pool(self.running[-1], 0, setting)
+            pool.reset_cache()
+        if config.block_size != self.config.block_size:
+            for request in self.requests.values():
+                request.block_hashes.clear()
+        goes = pool.num_blocks - config.num_blocks
+        while goes > pool.num_free:
+            self._preempt_for_pool(self.guard.victim(self.running), goes, setting)
+        moves = self.kv.resize(config.num_blocks)
+        self.kv.block_size = config.block_size
+        self.config = self.config.with_pool(config.pool)
+        self._pool_shape = config.pool
+        self._pool_setting = setting
+        return moves
+
     def configure(self, config: SchedulerConfig) -> None:
-        """Put other limits in force from the next step on. The pool's own shape cannot change here."""
-        if (config.num_blocks, config.block_size) != (self.config.num_blocks, self.config.block_size):
-            raise WorkbenchError("num_blocks and block_size are fixed while the pool lives")
+        """Put other limits in force from the next step on. The pool's own shape changes with change_pool."""
+        if config.pool != self.config.pool:
+            raise WorkbenchError("the pool's shape is changed with change_pool")
         self.config = config
         self.kv.enable_prefix_caching = config.enable_prefix_caching
         if not config.enable_prefix_caching:
@@ -323,8 +390,7 @@ class Scheduler:
         pool = self.kv.pool
         return Snapshot(
             step=self.num_steps - 1,
-            num_blocks=pool.num_blocks,
-            block_size=self.kv.block_size,
+            pool=self._pool_shape,
             block_tables={r.request_id: tuple(self.kv.tables[r.request_id]) for r in self.running},
             ref_counts=tuple(pool.ref_counts),
             block_hashes=tuple(h or "" for h in pool.hashes),
@@ -515,6 +581,21 @@ class Scheduler:
             have=self.kv.pool.num_free,
             other=requester.request_id,
         )
+        self._give_back(victim)
+
+    def _preempt_for_pool(self, victim: Request, need: int, setting: str) -> None:
+        self._pool_decisions[victim.request_id] = Decision(
+            victim.request_id,
+            Action.PREEMPT,
+            Reason.RECONFIGURED,
+            num_computed=victim.num_computed_tokens,
+            need=need,
+            have=self.kv.pool.num_free,
+            other=setting,
+        )
+        self._give_back(victim)
+
+    def _give_back(self, victim: Request) -> None:
         self.running.remove(victim)
         self.kv.free(victim)
         victim.move_to(RequestStatus.PREEMPTED)

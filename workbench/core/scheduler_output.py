@@ -37,6 +37,13 @@ class Reason(StrEnum):
     AFTER_PREEMPTION = "after_preemption"  # wait: other = a request preempted this step, in which nobody is admitted
     POLICY = "policy"  # wait: the policy gave it no tokens; need = tokens wanted, have = budget left
     PAUSED = "paused"  # wait: the engine is paused; the step only records what changed meanwhile
+    # other = the setting that changed the KV pool, which is all that this step did.
+    # wait: it goes on afterwards. preempt: need = blocks that had to leave the pool, have = free ones; need = 0: the
+    # pool was made anew, and its KV has to be computed again
+    RECONFIGURED = "reconfigured"
+
+
+NOBODY_RUNS = frozenset({Reason.PAUSED, Reason.RECONFIGURED})
 
 
 class Decision(NamedTuple):

@@ -9,7 +9,7 @@ from workbench.core.config import EngineArgs, ModelSpec, SchedulerConfig
 
 
 class Setting(NamedTuple):
-    """requested: as given to LLM(...) (None or "auto": left to the workbench). resolved: what is in force."""
+    """requested: as last asked for (None or "auto": left to the workbench). resolved: what is in force."""
 
     requested: Any
     resolved: Any
@@ -57,8 +57,10 @@ def resolved_settings(
         "dtype": spec.dtype,
         "device": spec.device,
         "max_model_len": spec.max_model_len,
-        "kv_cache_memory_bytes": config.num_blocks * config.block_size * spec.kv_bytes_per_token,
+        "block_size": config.block_size,
+        "kv_cache_memory_bytes": config.pool.num_bytes,
         "num_gpu_blocks_override": config.num_blocks,
+        "kv_cache_dtype": config.kv_cache_dtype,
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": config.max_num_batched_tokens,
         "enable_prefix_caching": config.enable_prefix_caching,

@@ -74,6 +74,8 @@ def _event_check(event: str, request: str | None) -> Check:
 
 
 def _decision_text(event: str, d: Decision) -> str | None:
+    if event == "preemption" and d.action == Action.PREEMPT and d.reason == Reason.RECONFIGURED:
+        return f"{d.request_id} was preempted by {d.other}"
     if event == "preemption" and d.action == Action.PREEMPT:
         return f"{d.request_id} was preempted: {d.other} needed {_blocks(d.need)}, {d.have} free"
     if event == "allocation_failure" and d.reason == Reason.NO_BLOCKS:

@@ -3,17 +3,20 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from workbench.core.config import SchedulerConfig
-from workbench.core.errors import ConfigError
-from workbench.core.policy import POLICIES, Policy, make_policy
-from workbench.core.records import Finished, SettingChange, StepRecord, StepTimes
+from workbench.core.config import RECOMPUTE_SETTINGS, EngineArgs, PoolShape, SchedulerConfig
+from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError
+from workbench.core.policy import POLICIES, Policy
+from workbench.core.records import BlockEventKind, Finished, SettingChange, StepRecord, StepTimes, setting_text
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
-from workbench.core.scheduler_output import RunnerOutput, SampledToken, SchedulerOutput
+from workbench.core.scheduler_output import Action, RunnerOutput, SampledToken, SchedulerOutput
+from workbench.engine.change import Change, PoolFigures, pool_figures
 from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import ModelRunner
+from workbench.engine.knobs import Turn, check_knobs
 from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
 
@@ -21,14 +24,12 @@ Clock = Callable[[], float]
 
 logger = logging.getLogger("workbench")
 
-LIVE_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching", "scheduling_policy")
-
 
 class EngineCore:
     """The scheduler, the runner and the trace, put together. Only one thread may use it.
 
-    info and token_text go into the trace. clock: seconds since some fixed moment, never going back; it is read here
-    and nowhere below.
+    args: the settings asked for, for knobs to start from. info and token_text go into the trace. clock: seconds since
+    some fixed moment, never going back; it is read here and nowhere below.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class EngineCore:
         policy: Policy,
         trace_steps: int,
         *,
+        args: EngineArgs | None = None,
         info: Mapping[str, Any] | None = None,
         token_text: Callable[[int], str] | None = None,
         trace_memory_bytes: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.runner = runner
+        self.args = args or EngineArgs()
         self.scheduler = Scheduler(config, policy)
         self.trace = Trace(self.scheduler.snapshot(), trace_steps, info, token_text, trace_memory_bytes)
         self.hooks = Hooks()
@@ -87,22 +90,136 @@ class EngineCore:
         """End every request."""
         self._deliver_ends(self.scheduler.abort(list(self.scheduler.requests)), "abort", None)
 
-    def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Turn knobs between two steps; all or, when one is refused, none. Returns the values now in force."""
-        unknown = sorted(set(changes) - set(LIVE_SETTINGS))
-        if unknown:
-            raise ConfigError(f"{unknown} cannot be changed on a running engine; {', '.join(LIVE_SETTINGS)} can")
-        limits = {name: value for name, value in changes.items() if name != "scheduling_policy"}
-        config = self.scheduler.config.with_changes(**limits)
-        if "scheduling_policy" in changes:
-            wanted = changes["scheduling_policy"]
-            policy = make_policy(self.own_policies.get(wanted, wanted) if isinstance(wanted, str) else wanted)
-            self.scheduler.set_policy(policy)
-            self._remember(policy)
-            changes = {**changes, "scheduling_policy": policy.name}
-        self.scheduler.configure(config)
-        self._changes += [SettingChange(name, str(value)) for name, value in changes.items()]
-        return changes
+    def predict(self, changes: Mapping[str, Any]) -> Change:
+        """What configure would do, computed and not done; a change that would not fit says so in `refused`."""
+        turn = check_knobs(self._named(changes), self.args, self.scheduler.config)
+        try:
+            pool = self._planned(turn)
+        except KVCacheTooSmallError as error:
+            now = self._figures()
+            return Change(changes, {}, now, now, refused=str(error))
+        predicted = self._predicted(changes, turn, pool)
+        try:
+            self._check_fit(pool)
+        except DoesNotFitError as error:
+            return replace(predicted, refused=str(error))
+        return predicted
+
+    def configure(self, changes: Mapping[str, Any]) -> Change:
+        """Turn knobs between two steps; all or, when one is refused, none.
+
+        A change of the KV pool is a step of its own, in which nobody runs. Raises ConfigError (DoesNotFitError,
+        KVCacheTooSmallError) or PolicyError.
+        """
+        turn = check_knobs(self._named(changes), self.args, self.scheduler.config)
+        pool = self._planned(turn)
+        self._check_fit(pool)
+        predicted = self._predicted(changes, turn, pool)
+        policy = self.scheduler.policy
+        if turn.policy is not None:
+            self.scheduler.set_policy(turn.policy)
+            self._remember(turn.policy)
+            self._changes.append(SettingChange("scheduling_policy", turn.policy.name))
+        before = self.scheduler.config.pool
+        recompute = before[1:3] != pool[1:3]
+        told = [SettingChange(n, str(v)) for n, v in turn.pool.items() if recompute or n not in RECOMPUTE_SETTINGS]
+        record = None
+        if pool == before:
+            self._changes += told
+        else:
+            try:
+                record = self._change_pool(pool, told, recompute)
+            except ConfigError:
+                if turn.policy is not None:
+                    self.scheduler.set_policy(policy)
+                    self._changes.append(SettingChange("scheduling_policy", policy.name))
+                raise
+        self.scheduler.configure(self.scheduler.config.with_changes(**turn.limits))
+        self._changes += [SettingChange(name, str(value)) for name, value in turn.limits.items()]
+        self.args = turn.args
+        return replace(
+            predicted,
+            measured=self._figures(record),
+            seconds=None if record is None else record.duration,
+            step=self.scheduler.num_steps if record is None else record.step,
+            trace=self.trace,
+        )
+
+    def _named(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The changes with a reader's own policy in the place of its name."""
+        wanted = changes.get("scheduling_policy")
+        known = isinstance(wanted, str) and wanted in self.own_policies
+        return {**changes, "scheduling_policy": self.own_policies[wanted]} if known else changes
+
+    def _planned(self, turn: Turn) -> PoolShape:
+        if not turn.pool:
+            return self.scheduler.config.pool
+        return self.runner.plan_pool(turn.args, tuple(turn.pool))
+
+    def _check_fit(self, pool: PoolShape) -> None:
+        if pool != self.scheduler.config.pool:
+            self.scheduler.check_pool(self.scheduler.config.with_pool(pool))
+            self.runner.check_room(pool)
+
+    def _predicted(self, changes: Mapping[str, Any], turn: Turn, pool: PoolShape) -> Change:
+        config = self.scheduler.config
+        recompute = config.pool[1:3] != pool[1:3]
+        preempted, evicted = self.scheduler.preview_pool(config.with_pool(pool), recompute)
+        notes = []
+        if recompute:
+            notes.append("All running requests are preempted and computed again in the new pool; cached blocks go.")
+        resolved = {
+            "num_gpu_blocks_override": pool.num_blocks,
+            "kv_cache_memory_bytes": pool.num_bytes,
+            "block_size": pool.block_size,
+            "kv_cache_dtype": pool.kv_cache_dtype,
+        }
+        resolved = {name: resolved[name] for name in resolved if turn.pool} | dict(turn.limits)
+        if turn.policy is not None:
+            resolved["scheduling_policy"] = turn.policy.name
+        return Change(
+            dict(changes),
+            resolved,
+            self._figures(),
+            pool_figures(pool, config.max_model_len, len(preempted), evicted),
+            notes=tuple(notes),
+        )
+
+    def _figures(self, record: StepRecord | None = None) -> PoolFigures:
+        """The pool as it is, its bytes as the runner holds them; record: the step that changed it."""
+        config = self.scheduler.config
+        preempted = evicted = 0
+        if record is not None:
+            preempted = sum(d.action is Action.PREEMPT for d in record.decisions)
+            evicted = sum(e.kind is BlockEventKind.EVICT for e in record.block_events)
+        held = sum(row.bytes for row in self.runner.memory() if row.kind == "kv")
+        return pool_figures(config.pool, config.max_model_len, preempted, evicted)._replace(kv_cache_bytes=held)
+
+    def _change_pool(self, pool: PoolShape, told: list[SettingChange], recompute: bool) -> StepRecord:
+        """A step that changes the pool and does nothing else. Where memory runs out, the old pool stays."""
+        scheduler, old = self.scheduler, self.scheduler.config
+        began = self._clock()
+        grows = not recompute and pool.num_blocks > old.num_blocks
+        if grows:
+            self.runner.change_pool(pool, ())  # first, as nothing has to be undone if memory runs out
+        copies = scheduler.change_pool(old.with_pool(pool), setting_text(told), recompute)
+        failure = None
+        if not grows:
+            try:
+                self.runner.change_pool(pool, copies)
+            except ConfigError as error:
+                failure = error
+                told = [SettingChange(change.name, f"not changed: {error}") for change in told]
+                scheduler.change_pool(old, setting_text(told), recompute)
+        plan = scheduler.hold()
+        self._note_first_scheduled(plan, began - self._start)
+        self.runner.execute(plan)
+        self._changes += told
+        result = RunnerOutput({}, {}, self._clock() - began, 0.0, 0.0)
+        record = self._record(plan, began, 0.0, result, self._clock())
+        if failure is not None:
+            raise failure
+        return record
 
     def _remember(self, policy: Policy) -> None:
         if policy.name not in POLICIES:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.core.records import StepRecord
 from workbench.engine.breakpoints import Breakpoint
+from workbench.engine.change import Change
 from workbench.engine.engine_core import EngineCore
 
 T = TypeVar("T")
@@ -152,7 +153,7 @@ class EngineLoop:
         """Those that are set."""
         return self._breakpoints
 
-    def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
+    def configure(self, changes: dict[str, Any]) -> Change:
         """Turn knobs; see EngineCore.configure."""
         return self.call(lambda: self.core.configure(changes))
 

@@ -1,11 +1,11 @@
 """What the engine needs from outside: something that runs plans, and something that turns tokens into text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from workbench.core.config import ModelSpec
+from workbench.core.config import EngineArgs, ModelSpec, PoolShape
 from workbench.core.memory import MemoryRow
-from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
+from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 
 
 class ModelRunner(Protocol):
@@ -18,6 +18,18 @@ class ModelRunner(Protocol):
 
     def execute(self, plan: SchedulerOutput) -> RunnerOutput:
         """Run a plan; on any exception the plan's requests are failed and the engine goes on."""
+        ...
+
+    def plan_pool(self, args: EngineArgs, turned: Collection[str]) -> PoolShape:
+        """The KV pool that args ask for; turned: the settings that change. KVCacheTooSmallError if not one block."""
+        ...
+
+    def check_room(self, pool: PoolShape) -> None:
+        """Raise DoesNotFitError where there is no memory for such a pool."""
+        ...
+
+    def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
+        """Copy blocks, then make the pool that size; one of another kind begins empty. ConfigError leaves the old."""
         ...
 
     def memory(self) -> Sequence[MemoryRow]:

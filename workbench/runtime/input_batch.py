@@ -1,5 +1,6 @@
 """The runner's rows, kept from step to step and changed where a plan says so, and a step's inputs made from them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +60,19 @@ class InputBatch:
             known = row.num_tokens - scheduled.num_computed_tokens
             for token_id in scheduled.token_ids[known:]:
                 row.append(token_id)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that there is room for."""
+        return len(self._block_tables)
+
+    def move_blocks(self, moves: Mapping[int, int], num_blocks: int) -> None:
+        """Follow blocks to their new ids. What is left over in unused entries must not point beyond the new end."""
+        largest = max(num_blocks - 1, int(self._block_tables.max(initial=0)), *moves.keys())
+        places = np.arange(largest + 1, dtype=np.int32)
+        places[list(moves)] = list(moves.values())
+        places[places >= num_blocks] = 0
+        self._block_tables = places[self._block_tables]
 
     def _grow(self) -> None:
         old = self._block_tables.shape[0]

@@ -1,45 +1,77 @@
-"""How large the KV pool may be, and who holds the memory."""
+"""How large the KV pool may be, and what room the device has for another."""
+
+from collections.abc import Collection
 
 import psutil
 import torch
 
-from workbench.core.config import EngineArgs, ModelSpec
-from workbench.core.errors import KVCacheTooSmallError
-from workbench.core.memory import MemoryRow
-from workbench.runtime.kv_store import kv_bytes_per_block
+from workbench.core.config import EngineArgs, ModelSpec, PoolShape
+from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError
+from workbench.runtime.kv_store import QUANTIZED, kv_bytes_per_token
 
 # On a CPU: as many requests of full length as a batch is likely to have, so that a small model's pool can be looked at.
 CPU_DEFAULT_REQUESTS = 16
 CPU_DEFAULT_BYTES = 256 * 2**20
+CPU_DEFAULT_UTILIZATION = EngineArgs().gpu_memory_utilization
 # A GPU's share for activations, as no forward has been measured when the pool is planned.
 GPU_WORKSPACE_SHARE = 0.1
 
+_SIZES = ("gpu_memory_utilization", "kv_cache_memory_bytes")
 
-def plan_num_blocks(args: EngineArgs, spec: ModelSpec) -> int:
-    """Blocks of the KV pool: num_gpu_blocks_override, else kv_cache_memory_bytes, else what the device has to give.
 
-    On a GPU that is gpu_memory_utilization of its total memory, less what is in use and a share for activations. On a
-    CPU it is what 16 requests of max_model_len tokens need, but at most 256 MiB, or what one such request needs if that
-    is more, within gpu_memory_utilization of the memory available now.
+def pool_shape(spec: ModelSpec, num_blocks: int, block_size: int, kv_cache_dtype: str = "auto") -> PoolShape:
+    """A pool of so many blocks, with "auto" resolved to the model's dtype."""
+    kind = kv_cache_dtype if kv_cache_dtype in QUANTIZED else spec.dtype
+    return PoolShape(num_blocks, block_size, kind, kv_bytes_per_token(spec, kind) * block_size)
 
+
+def plan_pool(
+    args: EngineArgs, spec: ModelSpec, current: PoolShape | None = None, turned: Collection[str] = ()
+) -> PoolShape:
+    """The KV pool: num_gpu_blocks_override blocks, else kv_cache_memory_bytes, else what gpu_memory_utilization leaves.
+
+    On a GPU that is gpu_memory_utilization of its total memory, less what others use and a share for activations. A
+    computer's memory is not the engine's to fill, so on a CPU it is a share of a device that is imagined: its 0.9 hold
+    the weights and 16 requests of max_model_len tokens (at most 256 MiB of KV, or one such request if that is more).
+
+    current: the pool of a running engine, whose bytes count as free. turned: the settings that change; where none of
+    them gives a size, the new pool gets the bytes of the current one.
     Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
     """
-    per_block = kv_bytes_per_block(spec, args.block_size)
+    if args.kv_cache_dtype in QUANTIZED:
+        raise ConfigError(f"kv_cache_dtype={args.kv_cache_dtype!r} has no kernels yet")
+    per_block = pool_shape(spec, 1, args.block_size, args.kv_cache_dtype).bytes_per_block
     if args.num_gpu_blocks_override is not None:
-        return args.num_gpu_blocks_override
-    if args.kv_cache_memory_bytes is not None:
-        return _blocks(args.kv_cache_memory_bytes, per_block, args, "kv_cache_memory_bytes allows")
+        blocks = args.num_gpu_blocks_override
+    elif args.kv_cache_memory_bytes is not None:
+        blocks = _blocks(args.kv_cache_memory_bytes, per_block, args, "kv_cache_memory_bytes allows")
+    elif current is not None and not any(name in turned for name in _SIZES):
+        blocks = _blocks(current.num_bytes, per_block, args, "the pool has")
+    else:
+        allowance, what = _allowance(args, spec, per_block, current)
+        blocks = _blocks(allowance, per_block, args, what)
+    return pool_shape(spec, blocks, args.block_size, args.kv_cache_dtype)
+
+
+def _allowance(args: EngineArgs, spec: ModelSpec, per_block: int, current: PoolShape | None) -> tuple[int, str]:
+    """Bytes that gpu_memory_utilization leaves for the pool, and a clause that says of what."""
+    share, held = args.gpu_memory_utilization, 0 if current is None else current.num_bytes
     if spec.device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(torch.device(spec.device))
-        share = int(total * args.gpu_memory_utilization)
-        left = share - (total - free) - int(share * GPU_WORKSPACE_SHARE)
-        return _blocks(
-            left, per_block, args, f"of {total:,} bytes, gpu_memory_utilization={args.gpu_memory_utilization} leaves"
-        )
+        others = total - free - held
+        left = int(total * share) - others - int(total * share * GPU_WORKSPACE_SHARE)
+        return left, f"of {total:,} bytes, gpu_memory_utilization={share} leaves"
     longest = -(-spec.max_model_len // args.block_size) * per_block
-    available = int(psutil.virtual_memory().available * args.gpu_memory_utilization)
     wanted = max(min(CPU_DEFAULT_REQUESTS * longest, CPU_DEFAULT_BYTES), longest)
-    return _blocks(min(wanted, available), per_block, args, "the available memory allows")
+    device = (spec.weight_bytes + wanted) / CPU_DEFAULT_UTILIZATION
+    left = round(device * share) - spec.weight_bytes
+    available = psutil.virtual_memory().available + held
+    if left > available:
+        return available, "the available memory allows"
+    return left, (
+        f"gpu_memory_utilization={share} of an imagined device of {device:,.0f} bytes, less {spec.weight_bytes:,} of "
+        "weights, leaves"
+    )
 
 
 def _blocks(num_bytes: int, per_block: int, args: EngineArgs, what: str) -> int:
@@ -52,19 +84,30 @@ def _blocks(num_bytes: int, per_block: int, args: EngineArgs, what: str) -> int:
     return blocks
 
 
-def ledger(spec: ModelSpec, kv_bytes: int, closed: bool, graph_bytes: int = 0) -> list[MemoryRow]:
-    """Weights, KV pool, CUDA graphs and the allocator's further memory (GPU only), and the rest: all that is held."""
-    weights = 0 if closed else spec.weight_bytes
-    rows = [MemoryRow("model weights", "weights", weights), MemoryRow("KV cache", "kv", kv_bytes)]
-    if spec.device.startswith("cuda"):
-        device = torch.device(spec.device)
-        free, total = torch.cuda.mem_get_info(device)
-        reserved = torch.cuda.memory_reserved(device)
-        rows.append(MemoryRow("activations and workspace", "workspace", reserved - weights - kv_bytes - graph_bytes))
-        if graph_bytes:
-            rows.append(MemoryRow("CUDA graphs", "workspace", graph_bytes))
-        rows.append(MemoryRow("other processes and CUDA itself", "other", total - free - reserved))
-        return rows
-    rest = psutil.Process().memory_info().rss - weights - kv_bytes
-    rows.append(MemoryRow("rest of this process (Python, libraries, workspace)", "other", rest))
-    return rows
+def check_room(device: torch.device, old: PoolShape, new: PoolShape) -> None:
+    """Raise DoesNotFitError if the device has not the memory to change `old` into `new`.
+
+    A pool that is made anew is freed first. One that only changes its size is copied, one layer at a time; that extra
+    layer is not counted.
+    """
+    more = new.num_bytes - old.num_bytes
+    if more <= 0:
+        return
+    free = free_bytes(device)
+    if more > free:
+        fits = (old.num_bytes + free) // new.bytes_per_block
+        raise DoesNotFitError(
+            f"a KV pool of {new.num_blocks} blocks of {new.bytes_per_block:,} bytes needs {new.num_bytes:,} bytes, "
+            f"{more:,} more than the pool has now, and {device} has {free:,} free",
+            more,
+            free,
+            f"at most {fits} blocks fit (kv_cache_memory_bytes={fits * new.bytes_per_block})",
+        )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be allocated: the device's free memory and what torch's allocator keeps unused."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return psutil.virtual_memory().available

@@ -1,25 +1,26 @@
 """Runs plans: keeps the KV pool and the rows, makes a step's inputs, calls the model, samples."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
-from workbench.core.config import ModelSpec, SchedulerConfig
-from workbench.core.errors import ConfigError, EngineClosedError
+from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
+from workbench.core.errors import ConfigError, EngineClosedError, KVCacheTooSmallError
 from workbench.core.memory import MemoryRow
-from workbench.core.scheduler_output import RunnerOutput, SchedulerOutput
+from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
 from workbench.runtime.decode_graphs import Capture, DecodeBuffers, DecodeGraphs, bucket_sizes, cuda_capture
 from workbench.runtime.input_batch import InputBatch
-from workbench.runtime.kv_store import KVStore, kv_bytes_per_block
+from workbench.runtime.kv_store import QUANTIZED, KVStore
+from workbench.runtime.ledger import ledger
 from workbench.runtime.loader import LoadedModel
-from workbench.runtime.memory import ledger
+from workbench.runtime.memory import check_room, plan_pool, pool_shape
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import step_threads, torch_threads
-from workbench_kernels.dispatch import BackendUnavailable, Choice, select_kernels
+from workbench_kernels.dispatch import BackendUnavailable, Choice, KernelSet, select_kernels
 from workbench_kernels.metadata import make_metadata
 
 SCORING_BLOCK = 16  # tokens a KV block where logits are computed outside of the pool
@@ -46,30 +47,20 @@ class TorchModelRunner:
         self._spec = loaded.spec
         self._eos_token_ids = config.eos_token_ids
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
-        self._dtype = dtype
+        self._device, self._dtype = device, dtype
         self._model = loaded.model
-        self._kv = KVStore(loaded.spec, config.num_blocks, config.block_size, device, dtype)
+        self._kernel_backend = kernel_backend
+        self._kv = KVStore(loaded.spec, config.pool, device, dtype)
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads - 1, "workbench-kernels") if self._threads > 1 else None
-        try:
-            self._kernels = select_kernels(
-                device, dtype, loaded.spec.head_size, self._pool, self._threads, kernel_backend
-            )
-        except BackendUnavailable as error:
-            raise ConfigError(f"kernel_backend={kernel_backend!r} cannot run here: {error}") from error
-        self._batch = InputBatch(
-            config.max_num_seqs,
-            config.max_model_len,
-            config.block_size,
-            config.vocab_size,
-            device,
-            self._kernels.query_tile,
-        )
+        self._kernels = self._select_kernels()
+        self._batch = self._empty_batch(config.max_num_seqs, config.block_size)
         self._closed = False
-        self.kv_bytes_per_block = kv_bytes_per_block(loaded.spec, config.block_size)
-        self._compile_kernels(config.block_size, device)
+        self._max_num_seqs = config.max_num_seqs
+        self._capture, self._eager = capture, enforce_eager
+        self._compile_kernels()
         self._graph_bytes = 0
-        self._graphs = None if enforce_eager else self._record(config, device, capture)
+        self._graphs = self._record()
 
     @property
     def spec(self) -> ModelSpec:
@@ -81,17 +72,84 @@ class TorchModelRunner:
         """Which implementation runs each operation, and why."""
         return self._kernels.choices
 
-    def _compile_kernels(self, block_size: int, device: torch.device) -> None:
+    def plan_pool(self, args: EngineArgs, turned: Collection[str]) -> PoolShape:
+        """The pool that args ask for, now that this one is there; see memory.plan_pool. Changes nothing."""
+        return plan_pool(args, self._spec, self._kv.pool, turned)
+
+    def check_room(self, pool: PoolShape) -> None:
+        """Raise DoesNotFitError where the device has no memory for such a pool. Changes nothing."""
+        check_room(self._device, self._kv.pool, pool)
+
+    def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
+        """Copy blocks, then grow or shrink. A pool of another block size or dtype begins empty, without any rows.
+
+        Raises KVCacheTooSmallError where memory runs out; the old pool is then in place, empty if it was of another
+        kind than the one that was asked for.
+        """
+        self._graphs = None
+        try:
+            self._change_store(pool, copies)
+        finally:
+            self._graphs = self._record()
+
+    def _change_store(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
+        before = self._kv.pool
+        if (pool.block_size, pool.kv_cache_dtype) == (before.block_size, before.kv_cache_dtype):
+            with torch.inference_mode():
+                self._kv.copy(copies)
+                self._batch.move_blocks(dict(copies), pool.num_blocks)
+                self._kv.resize(pool)
+            return
+        self._kv.layers.clear()
+        try:
+            self._kv = KVStore(self._spec, pool, self._device, self._dtype)
+        except KVCacheTooSmallError:
+            self._kv = KVStore(self._spec, before, self._device, self._dtype)
+            raise
+        finally:
+            self._kernels = self._select_kernels()
+            self._batch = self._empty_batch(self._batch.num_rows, self._kv.pool.block_size)
+        self._compile_kernels()
+
+    def _empty_batch(self, num_rows: int, block_size: int) -> InputBatch:
+        spec = self._spec
+        return InputBatch(
+            num_rows, spec.max_model_len, block_size, spec.vocab_size, self._device, self._kernels.query_tile
+        )
+
+    def _select_kernels(self) -> KernelSet:
+        quantized = QUANTIZED.get(self._kv.pool.kv_cache_dtype)
+        try:
+            return select_kernels(
+                self._device,
+                self._dtype,
+                self._spec.head_size,
+                self._pool,
+                self._threads,
+                self._kernel_backend,
+                quantized,
+            )
+        except BackendUnavailable as error:
+            raise ConfigError(f"kernel_backend={self._kernel_backend!r} cannot run here: {error}") from error
+
+    def _compile_kernels(self) -> None:
         # One token through block 0, which nobody owns yet: the first prompt should not have to wait for compilers.
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
-        table = np.zeros((1, 1), np.int32)
+        table, device = np.zeros((1, 1), np.int32), self._device
         with torch.inference_mode(), torch_threads(1):
-            meta = make_metadata(np.array([0, 1]), one, zero, table, block_size, device, self._kernels.query_tile)
+            meta = make_metadata(
+                np.array([0, 1]), one, zero, table, self._kv.pool.block_size, device, self._kernels.query_tile
+            )
             self._model.forward(
                 torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._kernels, None
             )
 
-    def _record(self, config: SchedulerConfig, device: torch.device, capture: Capture | None) -> DecodeGraphs | None:
+    def _record(self) -> DecodeGraphs | None:
+        """Decode steps over the pool as it is now: graphs hold its addresses."""
+        self._graph_bytes = 0
+        if self._eager:
+            return None
+        device, capture = self._device, self._capture
         if capture is None and device.type == "cuda":
             capture = cuda_capture(device)
         # transformers' own modules may wait for the device, and torch's attention goes by lengths known to the host.
@@ -99,14 +157,14 @@ class TorchModelRunner:
             return None
         batch, kv, kernels, model = self._batch, self._kv.layers, self._kernels, self._model
         buffers = DecodeBuffers(
-            config.max_num_seqs, batch.max_blocks, config.block_size, device, self._kernels.query_tile
+            self._max_num_seqs, batch.max_blocks, batch.block_size, device, self._kernels.query_tile
         )
         before = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
         with torch.inference_mode():
             graphs = DecodeGraphs(
                 lambda tokens, meta: model.forward(tokens, meta, kv, kernels, None),
                 buffers,
-                bucket_sizes(config.max_num_seqs),
+                bucket_sizes(self._max_num_seqs),
                 capture,
             )
         if device.type == "cuda":
@@ -177,7 +235,8 @@ class TorchModelRunner:
             return self._model.forward(tokens, meta, kv.layers, self._kernels, rows)
 
     def _scoring_store(self, num_blocks: int) -> KVStore:
-        return KVStore(self._spec, num_blocks, SCORING_BLOCK, torch.device(self._spec.device), self._dtype)
+        pool = pool_shape(self._spec, num_blocks, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
+        return KVStore(self._spec, pool, self._device, self._dtype)
 
     def weights(self) -> list[WeightRow]:
         """How each matrix is stored."""

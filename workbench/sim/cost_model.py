@@ -9,7 +9,7 @@ from typing import NamedTuple
 from workbench.core.errors import ConfigError
 from workbench.core.records import StepRecord
 from workbench.core.rows import Decisions
-from workbench.core.scheduler_output import Action, Decision, Reason
+from workbench.core.scheduler_output import NOBODY_RUNS, Action, Decision
 
 MIN_STEPS = 8
 TRIMMED_SHARE = 0.05  # of the steps, those farthest from the fit shape nothing: warm-up, and other programs' turns
@@ -200,7 +200,7 @@ def _typical_gap(records: Sequence[StepRecord]) -> float:
     for record, following in pairwise(records):
         ended = {finished.request_id for finished in record.finished}
         busy = any(decision.request_id not in ended for decision in record.decisions)
-        held = any(decision.reason is Reason.PAUSED for decision in (*record.decisions, *following.decisions))
+        held = any(d.reason in NOBODY_RUNS for d in (*record.decisions, *following.decisions))
         if busy and not held:
             gaps.append(max(0.0, following.time - record.time - record.duration))
     return statistics.median(gaps) if gaps else 0.0

@@ -6,12 +6,12 @@ context as read back through the block table, so a wrong table, a missed copy or
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from workbench.core.config import ModelSpec, SchedulerConfig
-from workbench.core.errors import WorkbenchError
+from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
+from workbench.core.errors import DoesNotFitError, KVCacheTooSmallError, WorkbenchError
 from workbench.core.memory import MemoryRow
-from workbench.core.scheduler_output import NewRequest, RunnerOutput, SampledToken, SchedulerOutput
+from workbench.core.scheduler_output import BlockCopy, NewRequest, RunnerOutput, SampledToken, SchedulerOutput
 
 
 class _Row:
@@ -26,10 +26,16 @@ class FakeRunner:
     """Runs plans by remembering tokens. Times are zero: give the engine a clock of your own to pretend others.
 
     fail_steps: steps at which execute raises. fail_requests: requests that fail alone when they would sample.
+    memory_limit: bytes beyond which a pool is refused. fail_pools: changing the pool runs out of memory.
     """
 
     def __init__(
-        self, config: SchedulerConfig, fail_steps: Sequence[int] = (), fail_requests: Sequence[str] = ()
+        self,
+        config: SchedulerConfig,
+        fail_steps: Sequence[int] = (),
+        fail_requests: Sequence[str] = (),
+        memory_limit: int | None = None,
+        fail_pools: bool = False,
     ) -> None:
         self.spec = ModelSpec(
             name="fake",
@@ -53,6 +59,8 @@ class FakeRunner:
         self._config = config
         self._fail_steps = frozenset(fail_steps)
         self._fail_requests = frozenset(fail_requests)
+        self._memory_limit = memory_limit
+        self._fail_pools = fail_pools
         self._slots: list[tuple[int, int] | None] = [None] * config.pool_tokens
         self._rows: dict[str, _Row] = {}
 
@@ -81,9 +89,45 @@ class FakeRunner:
                     errors[item.request_id] = "told to fail"
         return RunnerOutput(sampled, errors, 0.0, 0.0, 0.0)
 
+    def plan_pool(self, args: EngineArgs, turned: Collection[str]) -> PoolShape:
+        """As the real one's, with 8 bytes a token whatever the dtype and half of them for 8-bit numbers."""
+        now = self._config.pool
+        size = args.block_size if "block_size" in turned else now.block_size
+        kind = args.kv_cache_dtype if "kv_cache_dtype" in turned else now.kv_cache_dtype
+        per_block = size * (4 if kind in ("fp8", "int8") else 8)
+        held = args.kv_cache_memory_bytes or now.num_blocks * now.block_size * 8
+        blocks = args.num_gpu_blocks_override or held // per_block
+        if blocks < 1:
+            raise KVCacheTooSmallError(f"one block needs {per_block} bytes, not {held}")
+        return PoolShape(blocks, size, kind, per_block)
+
+    def check_room(self, pool: PoolShape) -> None:
+        """Refuse what is beyond memory_limit."""
+        if self._memory_limit is not None and pool.num_bytes > self._memory_limit:
+            raise DoesNotFitError(f"{pool.num_bytes} bytes", pool.num_bytes, self._memory_limit)
+
+    def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
+        """Move blocks, then forget what lies beyond the new end; another kind of pool begins empty."""
+        size = self._config.block_size
+        if (pool.block_size, pool.kv_cache_dtype) != (size, self._config.kv_cache_dtype):
+            self._slots = []
+            self._rows.clear()
+        else:
+            for copy in copies:
+                start, goal = copy.src * size, copy.dst * size
+                self._slots[goal : goal + size] = self._slots[start : start + size]
+            moved = dict(copies)
+            for row in self._rows.values():
+                row.table = [moved.get(block, block) for block in row.table]
+        if self._fail_pools:
+            self._slots += [None] * (self._config.pool_tokens - len(self._slots))
+            raise KVCacheTooSmallError("told to fail")
+        self._slots = [*self._slots[: pool.num_tokens], *[None] * (pool.num_tokens - len(self._slots))]
+        self._config = self._config.with_pool(pool)
+
     def memory(self) -> list[MemoryRow]:
         """The pretended pool."""
-        return [MemoryRow("KV pool", "kv", self._config.pool_tokens * self.spec.kv_bytes_per_token)]
+        return [MemoryRow("KV pool", "kv", self._config.pool.num_bytes or self._config.pool_tokens * 8)]
 
     def close(self) -> None:
         """Forget everything."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from workbench.core.config import SchedulerConfig
+from workbench.core.config import POOL_SETTINGS, RECOMPUTE_SETTINGS, SchedulerConfig
 from workbench.core.errors import ConfigError
 from workbench.core.policy import POLICIES, Policy, make_policy
-from workbench.core.records import SettingChange, StepRecord
+from workbench.core.records import SettingChange, StepRecord, setting_text
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
-from workbench.core.scheduler_output import Reason, SampledToken, SchedulerOutput
+from workbench.core.scheduler_output import NOBODY_RUNS, SampledToken, SchedulerOutput
 from workbench.sim.memory_account import MemoryAccount
 
 
@@ -39,7 +39,7 @@ class Rerun:
         """Repeat the recording."""
         for record in self._records:
             self._before_step(record)
-            held = all(decision.reason is Reason.PAUSED for decision in record.decisions)
+            held = all(decision.reason in NOBODY_RUNS for decision in record.decisions)
             plan = self.scheduler.hold() if held else self.scheduler.schedule()
             self.memory.add(self.scheduler, plan, self._output_lens, record.time, record.duration)
             self._update(plan, record)
@@ -61,7 +61,13 @@ class Rerun:
                 self._output_lens.setdefault(arrival.request_id, 0)
         self.scheduler.abort(f.request_id for f in record.finished if f.finish_reason == "abort")
         for change in record.changes:
-            self._change(change)
+            if change.name not in POOL_SETTINGS:
+                self._change(change)
+        turned = [change for change in record.changes if change.name in POOL_SETTINGS]
+        recompute = any(change.name in RECOMPUTE_SETTINGS for change in turned)
+        if recompute or (turned and record.pool != self.scheduler.config.pool):
+            config = self.scheduler.config.with_pool(record.pool)
+            self.scheduler.change_pool(config, setting_text(turned), recompute)
 
     def _change(self, change: SettingChange) -> None:
         scheduler = self.scheduler

@@ -33,9 +33,12 @@ def recorded_config(
             caching = next((c.value for c in record.changes if c.name == "enable_prefix_caching"), caching)
     longest = max((len(a.prompt_token_ids) + a.max_tokens for a in arrivals), default=1)
     largest = max((token for a in arrivals for token in a.prompt_token_ids), default=0)
+    pool = base.pool if step == 0 else records[step].pool
     return SchedulerConfig(
-        num_blocks=base.num_blocks,
-        block_size=base.block_size,
+        num_blocks=pool.num_blocks,
+        block_size=pool.block_size,
+        kv_cache_dtype=pool.kv_cache_dtype,
+        kv_bytes_per_block=pool.bytes_per_block,
         max_num_seqs=records[step].max_num_seqs,
         max_num_batched_tokens=records[step].token_budget,
         max_model_len=int(info.get("max_model_len", longest)),
@@ -77,4 +80,6 @@ def changed_config(config: SchedulerConfig, settings: Mapping[str, Any]) -> Sche
             what = "True or False" if kind is bool else "a whole number"
             raise ConfigError(f"{name} must be {what}, not {value!r}")
         changes[SETTINGS[name]] = value
+    if "block_size" in changes:
+        changes["kv_bytes_per_block"] = config.kv_bytes_per_block // config.block_size * changes["block_size"]
     return config.with_changes(**changes)

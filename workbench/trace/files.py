@@ -65,10 +65,18 @@ def read_trace(path: Path) -> TraceContent:
     line = 1
     try:
         texts = {int(token): str(text) for token, text in header["texts"].items()}
-        base = snapshot_from_json(json.loads(lines[1]))
+        first = json.loads(lines[1])
+        if header["schema_version"] == 1:  # the pool was told once, as two fields of the snapshot
+            first["pool"] = [
+                first["num_blocks"],
+                first["block_size"],
+                "auto",
+                header["info"].get("kv_bytes_per_block", 0),
+            ]
+        base = snapshot_from_json(first)
         records, packers = [], (Packer(), Packer())
         for line in range(2, count + 2):
-            records.append(record_from_json(json.loads(lines[line]), packers))
+            records.append(record_from_json({"pool": base.pool, **json.loads(lines[line])}, packers))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TraceFileError(f"{path} is damaged in line {line + 1}: {error}") from error
     return TraceContent(header["info"], texts, base, records)

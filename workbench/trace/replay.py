@@ -16,8 +16,7 @@ class Replay:
 
     def __init__(self, start: Snapshot) -> None:
         self.step = start.step
-        self.num_blocks = start.num_blocks
-        self.block_size = start.block_size
+        self._pool = start.pool
         self._tables = {name: list(table) for name, table in start.block_tables.items()}
         self._ref_counts = list(start.ref_counts)
         self._hashes = list(start.block_hashes)
@@ -29,6 +28,7 @@ class Replay:
     def apply(self, record: StepRecord) -> None:
         """Go on by one step."""
         self.step = record.step
+        self._pool = record.pool
         for arrival in record.arrivals:
             self._requests[arrival.request_id] = _Request(
                 RequestState(
@@ -63,8 +63,7 @@ class Replay:
         order = [*self._running, *self._waiting]
         return Snapshot(
             step=self.step,
-            num_blocks=self.num_blocks,
-            block_size=self.block_size,
+            pool=self._pool,
             block_tables={name: tuple(self._tables[name]) for name in self._running},
             ref_counts=tuple(self._ref_counts),
             block_hashes=tuple(self._hashes),
@@ -114,10 +113,31 @@ class Replay:
             self._drop(int(other))
         elif kind == BlockEventKind.CACHE:
             self._hashes[block] = other
-        else:
+        elif kind == BlockEventKind.EVICT:
             self._hashes[block] = ""
             if block in self._free:
                 self._free.move_to_end(block, last=False)
+        elif kind == BlockEventKind.MOVE:
+            self._move(int(other), block)
+        else:
+            self._resize(block)
+
+    def _move(self, block: int, place: int) -> None:
+        del self._free[place]
+        self._free = OrderedDict.fromkeys(place if free == block else free for free in self._free)
+        self._ref_counts[place], self._hashes[place] = self._ref_counts[block], self._hashes[block]
+        self._ref_counts[block], self._hashes[block] = 0, ""
+        self._free[block] = None
+        self._free.move_to_end(block, last=False)
+        for table in self._tables.values():
+            if block in table:
+                table[table.index(block)] = place
+
+    def _resize(self, num_blocks: int) -> None:
+        added = range(len(self._ref_counts), num_blocks)
+        self._free = OrderedDict.fromkeys([*added, *(block for block in self._free if block < num_blocks)])
+        self._ref_counts = [*self._ref_counts[:num_blocks], *(0 for _ in added)]
+        self._hashes = [*self._hashes[:num_blocks], *("" for _ in added)]
 
     def _take(self, block: int) -> None:
         del self._free[block]

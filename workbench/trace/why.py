@@ -101,8 +101,13 @@ def _preemption(stint: list[Moment]) -> Cause:
     at = stint[0]
     back = [m for m in stint if m.decision.action == Action.PREFILL]
     d = at.decision
-    who = "it needed" if d.other == d.request_id else f"{d.other} needed"
-    text = f"Preempted: {who} {_count(d.need, 'KV block')} and {d.have} were free."
+    if d.reason is Reason.RECONFIGURED and d.need:
+        text = f"Preempted: {d.other} took {_count(d.need, 'KV block')} out of the pool and {d.have} were free."
+    elif d.reason is Reason.RECONFIGURED:
+        text = f"Preempted: {d.other} made the KV pool anew."
+    else:
+        who = "it needed" if d.other == d.request_id else f"{d.other} needed"
+        text = f"Preempted: {who} {_count(d.need, 'KV block')} and {d.have} were free."
     if back:
         tokens = sum(m.decision.num_tokens for m in back)
         cached = back[0].decision.num_cached

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.core.config import PoolShape
 from workbench.core.records import (
     Arrival,
     BlockEvent,
@@ -39,6 +40,7 @@ def record_to_json(record: StepRecord) -> dict[str, Any]:
         "token_budget": record.token_budget,
         "max_num_seqs": record.max_num_seqs,
         "num_free_blocks": record.num_free_blocks,
+        "pool": record.pool,
     }
 
 
@@ -67,6 +69,7 @@ def record_from_json(value: Mapping[str, Any], packers: tuple[Packer, Packer] | 
         token_budget=int(value["token_budget"]),
         max_num_seqs=int(value["max_num_seqs"]),
         num_free_blocks=int(value["num_free_blocks"]),
+        pool=PoolShape(*value["pool"]),
     )
 
 
@@ -91,8 +94,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
     """What snapshot_to_json gave. Raises KeyError, TypeError or ValueError for anything else."""
     return Snapshot(
         step=int(value["step"]),
-        num_blocks=int(value["num_blocks"]),
-        block_size=int(value["block_size"]),
+        pool=PoolShape(*value["pool"]),
         block_tables={name: tuple(table) for name, table in value["block_tables"].items()},
         ref_counts=tuple(value["ref_counts"]),
         block_hashes=tuple(value["block_hashes"]),

@@ -7,6 +7,7 @@ from typing import Any
 from workbench.core.errors import ConfigError, InvalidRequestError, WorkbenchError
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.breakpoints import make_breakpoint
+from workbench.engine.change import Change
 from workbench.engine.client import EngineClient
 from workbench.widgets.traffic_commands import TRAFFIC
 
@@ -33,7 +34,11 @@ def answer_command(run: Callable[[], Any], reply: Reply) -> None:
 
     def finish(future: "Future[Any]") -> None:
         error = future.exception()
-        reply({"ok": True, "result": future.result()} if error is None else _failure(error))
+        if error is not None:
+            reply(_failure(error))
+            return
+        result = future.result()
+        reply({"ok": True, "result": result.to_json() if isinstance(result, Change) else result})
 
     result.add_done_callback(finish)
 
@@ -52,6 +57,9 @@ def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
     if name == "configure":
         changes = dict(args)
         return loop.submit(lambda: loop.core.configure(changes))
+    if name == "predict":
+        changes = dict(args)
+        return loop.submit(lambda: loop.core.predict(changes))
     if name == "submit":
         return {"request_ids": _submit(client, args)}
     if name == "cancel":

@@ -46,11 +46,12 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
       setAttribute(bar, "aria-label", rows.map((row) => `${row.name} ${mebibytes(row.bytes)}`).join(", "));
       setText(total, rows.length === 0 ? "" : `${mebibytes(bytes)} in all`);
       const { info } = session.store;
-      if (info !== null) {
+      const pool = session.store.stateAt(session.cursor)?.pool;
+      if (info !== null && pool !== undefined) {
         setText(
           facts,
-          `${int(info.num_blocks)} blocks of ${int(info.block_size)} tokens, ` +
-            `${(info.kv_bytes_per_block / 1024).toFixed(1)} KiB each · ` +
+          `${int(pool.num_blocks)} blocks of ${int(pool.block_size)} tokens, ` +
+            `${(pool.bytes_per_block / 1024).toFixed(1)} KiB each (${pool.kv_cache_dtype}) · ` +
             `${compact(info.num_parameters)} parameters, ${info.dtype}`,
         );
       }

@@ -12,7 +12,7 @@ export interface Ledger {
 /** The sampler's rows are as old as the last frame; the split of the KV cache follows the blocks instead. */
 export function ledger(store: TraceStore, cursor: Cursor): Ledger {
   const state = store.stateAt(cursor);
-  const perBlock = store.info?.kv_bytes_per_block ?? 0;
+  const perBlock = state?.pool.bytes_per_block ?? 0;
   const split: Partial<Record<MemoryKind, number>> =
     state === null || perBlock === 0
       ? {}

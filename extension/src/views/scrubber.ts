@@ -80,8 +80,7 @@ function drawSkyline(
   height: number,
   fill: string,
 ): void {
-  const { steps, head } = store;
-  const blocks = Math.max(1, head?.numBlocks ?? 1);
+  const { steps } = store;
   const columns = Math.min(steps.length, Math.max(1, Math.floor((width - 8) / 2)));
   pen.fillStyle = fill;
   pen.beginPath();
@@ -89,7 +88,7 @@ function drawSkyline(
   for (let c = 0; c < columns; c++) {
     const step = steps[Math.floor((c * (steps.length - 1)) / Math.max(1, columns - 1))]!;
     const x = 4 + (c / Math.max(1, columns - 1)) * (width - 8);
-    pen.lineTo(x, height - (height - 4) * (step.numUsed / blocks));
+    pen.lineTo(x, height - (height - 4) * (step.numUsed / step.record.pool.num_blocks));
   }
   pen.lineTo(width - 4, height);
   pen.fill();

@@ -373,10 +373,10 @@ function requestCard(request: RequestInfo, step: Step | null, theme: Theme): Par
   return { title: request.id, colour: theme.request(request.colour), note, lines };
 }
 
-function stepCard(step: Step, store: TraceStore): Parameters<HoverCard["show"]>[1] {
+function stepCard(step: Step): Parameters<HoverCard["show"]>[1] {
   const { record } = step;
   const { times } = record;
-  const blocks = store.head?.numBlocks ?? 1;
+  const blocks = record.pool.num_blocks;
   return {
     title: `Step ${int(record.step)}`,
     lines: [

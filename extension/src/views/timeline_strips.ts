@@ -1,7 +1,7 @@
 // The lower part of the timeline: what each step did, as charts over the same axis.
 
 import { int, percent, seconds } from "../format.ts";
-import type { Reason } from "../generated.ts";
+import type { PoolShape, Reason } from "../generated.ts";
 import type { TraceStore } from "../store.ts";
 import type { RequestInfo, Step } from "../trace_types.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
@@ -40,6 +40,7 @@ const REASON_ORDER: readonly Reason[] = [
   "sibling",
   "behind",
   "paused",
+  "reconfigured",
 ];
 const PHASES = ["schedule", "prepare", "forward", "sample", "update"] as const;
 
@@ -55,8 +56,8 @@ export const STRIPS: readonly Strip[] = [
   {
     id: "kv",
     title: "KV cache",
-    readout: (step, store) =>
-      step === null || store.head === null ? "" : `${percent(step.numUsed / store.head.numBlocks)} used`,
+    readout: (step) =>
+      step === null ? "" : `${percent(step.numUsed / step.record.pool.num_blocks)} used`,
     keys: (_, theme) => [
       [theme.used, "used"],
       [theme.cached, "cached"],
@@ -121,13 +122,24 @@ function drawBatch(style: StripStyle, top: number, height: number): void {
   context.setLineDash([]);
 }
 
+/** What blocks of pools of different shape are compared by: bytes, or tokens where no memory stands behind them. */
+function blockSize(pool: PoolShape): number {
+  return pool.bytes_per_block > 0 ? pool.bytes_per_block : pool.block_size;
+}
+
 function drawKv(style: StripStyle, top: number, height: number): void {
-  const { theme, store } = style;
-  const blocks = Math.max(1, store.head?.numBlocks ?? 1);
-  stack(style, top, height, blocks, [
-    { colour: theme.used, value: (s) => s.numUsed },
-    { colour: theme.cached, value: (s) => s.numCachedFree },
-    { colour: theme.free, value: (s) => blocks - s.numUsed - s.numCachedFree },
+  const { theme, store, axis } = style;
+  const [first, last] = axis.visible(store);
+  let largest = 1;
+  for (let i = first; i <= last; i++) {
+    const { pool } = store.steps[i]!.record;
+    largest = Math.max(largest, pool.num_blocks * blockSize(pool));
+  }
+  const sized = (blocks: (s: Step) => number) => (s: Step) => blocks(s) * blockSize(s.record.pool);
+  stack(style, top, height, largest, [
+    { colour: theme.used, value: sized((s) => s.numUsed) },
+    { colour: theme.cached, value: sized((s) => s.numCachedFree) },
+    { colour: theme.free, value: sized((s) => s.record.pool.num_blocks - s.numUsed - s.numCachedFree) },
   ]);
 }
 
