@@ -49,6 +49,22 @@ def test_a_loaded_file_equals_the_live_trace(trace, tmp_path):
     assert again.records() == loaded.records()
 
 
+def test_a_file_of_the_first_schema_still_opens(trace, tmp_path):
+    path = trace.save(tmp_path / "run.trace")
+    lines = gzip.decompress(path.read_bytes()).decode().split("\n")
+    header, base, *records = map(json.loads, lines[:-2])
+    header["schema_version"] = 1
+    base["num_blocks"], base["block_size"] = base.pop("pool")[:2]
+    for record in records:
+        del record["pool"]
+    write(
+        path,
+        "\n".join(map(json.dumps, [header, base, *records, {"end": True}])).replace('{"end": true}', '{"end":true}'),
+    )
+    assert Trace.load(path).at(49).block_tables == trace.at(49).block_tables
+    assert Trace.load(path).record(49).pool[:3] == (12, 4, "auto")
+
+
 def test_an_empty_trace_can_be_saved(tmp_path):
     trace = Trace(make_scheduler().snapshot(), 5)
     loaded = Trace.load(trace.save(tmp_path / "empty.trace"))

@@ -139,7 +139,7 @@ def test_what_a_page_rebuilds_over_the_shared_comm_equals_the_engine(pages, engi
 
     wait_until(lambda: comm.messages("test", "frame") and rebuilt().step == last)
     assert rebuilt().snapshot() == engine.core.trace.at()
-    assert comm.messages("test", "hello")[0][0]["engine"]["num_blocks"] == 12
+    assert comm.messages("test", "hello")[0][0]["engine"]["max_model_len"] == 128
     comm.end({})
 
 

@@ -13,6 +13,7 @@ export function changedBlocks(store: TraceStore, from: number, to: number): numb
   const touched = new Set<number>();
   for (let i = first; i <= last; i++) {
     for (const event of store.steps[i]!.record.block_events) {
+      if (event.kind === "resize") return null;
       touched.add(event.block);
       if (event.kind === "copy") touched.add(Number(event.other));
     }

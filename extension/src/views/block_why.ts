@@ -1,6 +1,7 @@
 // Why a block is as it is, when nobody holds it: who let it go, and when. No DOM here.
 
 import { int } from "../format.ts";
+import type { BlockEvent } from "../generated.ts";
 import type { EngineState } from "../replay.ts";
 import type { TraceStore } from "../store.ts";
 import type { Cursor } from "../trace_types.ts";
@@ -17,8 +18,13 @@ export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, 
   const kept = state.hashes[block] === "" ? "empty" : "kept for its prefix";
   for (let i = cursor === "live" ? store.steps.length - 1 : store.indexOf(cursor); i >= 0; i--) {
     const { record } = store.steps[i]!;
-    const event = record.block_events.findLast((e) => e.block === block && e.kind === "free");
+    const event = lastRelease(record.block_events, block);
     if (event === undefined) continue;
+    if (event.kind === "move") {
+      block = Number(event.other); // what is known of it happened under its old number
+      i += 1;
+      continue;
+    }
     const decision = record.decisions.find((d) => d.request_id === event.request_id);
     const ended = record.finished.find((f) => f.request_id === event.request_id);
     const why =
@@ -35,4 +41,9 @@ export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, 
     step: null,
     request: null,
   };
+}
+
+/** The last event of a step by which a block was let go or got this number. */
+function lastRelease(events: readonly BlockEvent[], block: number): BlockEvent | undefined {
+  return events.findLast((e) => e.block === block && (e.kind === "free" || e.kind === "move"));
 }

@@ -281,11 +281,12 @@ class BlocksView implements View {
       allocate: theme.fg,
       share: theme.accent,
       copy: theme.good,
+      move: theme.good,
       evict: theme.danger,
     };
     const kinds = new Map<number, BlockEventKind>();
     for (const event of step.record.block_events) {
-      if (event.kind === "cache") continue;
+      if (event.kind === "cache" || event.kind === "resize") continue;
       // An eviction is always followed by the allocation that it made room for: show the eviction.
       if (kinds.get(event.block) === "evict" && event.kind === "allocate") continue;
       kinds.set(event.block, event.kind);

@@ -3,7 +3,6 @@
 import { count, int, percent, seconds } from "../format.ts";
 import type { Reason } from "../generated.ts";
 import { actionLabel, explain, explainEnding, reasonLabel } from "../reasons.ts";
-import type { TraceStore } from "../store.ts";
 import type { RequestInfo, Step } from "../trace_types.ts";
 import { h } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
@@ -352,7 +351,7 @@ class TimelineView implements View {
     } else if (request !== null) {
       this.card.show(event, requestCard(request, step, this.context.theme()));
     } else if (step !== null) {
-      this.card.show(event, stepCard(step, this.context.session.store));
+      this.card.show(event, stepCard(step));
     }
   }
 }
