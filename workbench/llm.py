@@ -352,10 +352,15 @@ class LLM:
         return self._loop.core.runner.spec
 
     @property
+    def args(self) -> EngineArgs:
+        """The settings as last asked for."""
+        return self._loop.core.args
+
+    @property
     def settings(self) -> Settings:
         """What was asked for and what is in force."""
         scheduler = self._loop.core.scheduler
-        return resolved_settings(self._loop.core.args, self.model, scheduler.config, scheduler.policy.name, self._notes)
+        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name, self._notes)
 
     def status(self) -> LoopStatus:
         """What the engine is doing at this moment."""
@@ -420,6 +425,7 @@ class LLM:
         full = dataclasses.replace(
             self.args,
             quantization=None,
+            kv_cache_dtype="auto",
             max_num_seqs=1,
             gpu_memory_utilization=1.0,
             kv_cache_memory_bytes=None,
@@ -429,7 +435,7 @@ class LLM:
             return measure(self, base, **options)
 
     def _changes_answers(self) -> bool:
-        return self.settings["quantization"].resolved is not None
+        return self.args.quantization is not None or self.args.kv_cache_dtype != "auto"
 
     def weights(self) -> Weights:
         """How every weight matrix is stored, in how many bytes."""
