@@ -148,8 +148,8 @@ class EngineCore:
     def _named(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         """The changes with a reader's own policy in the place of its name."""
         wanted = changes.get("scheduling_policy")
-        known = isinstance(wanted, str) and wanted in self.own_policies
-        return {**changes, "scheduling_policy": self.own_policies[wanted]} if known else changes
+        own = self.own_policies.get(wanted) if isinstance(wanted, str) else None
+        return changes if own is None else {**changes, "scheduling_policy": own}
 
     def _planned(self, turn: Turn) -> PoolShape:
         if not turn.pool:

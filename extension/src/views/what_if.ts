@@ -99,7 +99,7 @@ class WhatIfView implements View {
   draw(): void {
     const { session } = this.context;
     const { whatIf, store } = session;
-    const { status, info } = store;
+    const { status, head } = store;
     const idle = session.kernel && !whatIf.running;
     this.form.hidden = !session.kernel;
     for (const control of [...Object.values(this.numbers), this.policy, this.caching]) control.disabled = !idle;
@@ -107,7 +107,7 @@ class WhatIfView implements View {
     this.stop.hidden = !whatIf.running || !session.interactive;
     this.numbers.max_num_seqs.placeholder = status === null ? "" : String(status.max_num_seqs);
     this.numbers.max_num_batched_tokens.placeholder = status === null ? "" : String(status.max_num_batched_tokens);
-    this.numbers.num_gpu_blocks_override.placeholder = info === null ? "" : String(info.num_blocks);
+    this.numbers.num_gpu_blocks_override.placeholder = head === null ? "" : String(head.numBlocks);
     const job = status?.jobs?.what_if;
     const told = job === undefined || job.total === 0 ? "" : ` ${int(job.finished)} of ${int(job.total)} requests`;
     setText(this.progress, whatIf.running ? `Simulating …${told}` : "");
