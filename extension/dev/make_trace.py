@@ -139,7 +139,7 @@ def latency(records: list[StepRecord]) -> dict[str, Any]:
     for name, values in samples.items():
         edge, bins = histogram(values, 24)
         found[name] = {"percentiles": [percentile(values, q) for q in (50, 95, 99)], "edge": edge, "bins": bins}
-    slo = Slo(*[percentile(samples[name], 70) for name in ("ttft", "itl", "e2e")])
+    slo = Slo(*[percentile(samples[name], 80) for name in ("ttft", "itl", "e2e")])
     good = goodput(records, slo, measured)
     told = {"slo": plain(slo), "met": good.met, "ended": good.ended, "per_second": good.per_second}
     return {"samples": found, **told}
