@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "traffic": {"core", "sim", "engine"},
     "traffic_job": {"core", "sim", "engine", "traffic"},
     "what_if": {"core", "trace", "sim", "simulate"},
-    "__init__": {"core", "trace", "sim", "engine", "llm", "show", "simulate", "traffic"},
+    "__init__": {"core", "trace", "sim", "engine", "llm", "quality", "show", "simulate", "traffic"},
     "widgets": {"core", "trace", "engine", "sim", "traffic_job", "what_if"},
     "server": {"core", "trace", "engine", "llm"},
     "bench": {"core", "trace", "engine", "sim", "simulate", "llm", "runtime", "embedded", "workbench_kernels"},

@@ -7,6 +7,7 @@ from workbench.core.policy import Policy
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.outputs import CompletionOutput, RequestOutput, StreamOutput
 from workbench.llm import LLM
+from workbench.quality.outputs import OutputComparison, compare_outputs
 from workbench.show import show
 from workbench.sim import CostModel, Workload
 from workbench.simulate import compare, simulate
@@ -19,6 +20,7 @@ __all__ = [
     "LLM",
     "CompletionOutput",
     "CostModel",
+    "OutputComparison",
     "Policy",
     "RequestOutput",
     "SamplingParams",
@@ -27,6 +29,7 @@ __all__ = [
     "Workload",
     "__version__",
     "compare",
+    "compare_outputs",
     "drive",
     "show",
     "simulate",

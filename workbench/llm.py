@@ -421,6 +421,11 @@ class LLM:
             return measure(self, against, **options)
         if not self._changes_answers():
             return measure(self, self, notes=("it is the full-precision model, measured against itself",), **options)
+        if self.args.quantization is None:
+            raise ConfigError(
+                f"the checkpoint is quantized itself ({self.model.quantization}), so its folder holds no full "
+                "precision to compare with; give that model's engine as against="
+            )
         room = -(-min(self.model.max_model_len, 64 + greedy_tokens) // self.args.block_size)
         full = dataclasses.replace(
             self.args,

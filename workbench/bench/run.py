@@ -17,6 +17,7 @@ from workbench.bench.compare import Comparison, compare
 from workbench.bench.latency_bench import latency_rows
 from workbench.bench.nano_vllm import NanoVLLM
 from workbench.bench.peers import TransformersContinuousBatching, TransformersGenerate, Workbench
+from workbench.bench.quant_bench import quant_rows
 from workbench.bench.scheduler_bench import scheduler_rows
 from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.trace_bench import trace_rows
@@ -112,6 +113,11 @@ def latency(options: Options) -> Rows:
     return latency_rows(options.rounds)
 
 
+def quant(options: Options) -> Rows:
+    """Decode in int8, int4 and NF4 against full precision, at batch 1 and 16, 135M parameters."""
+    return quant_rows(options.rounds)
+
+
 MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "throughput": throughput,
     "single": single,
@@ -120,6 +126,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "simulator": simulator,
     "trace": trace,
     "latency": latency,
+    "quant": quant,
 }
 
 

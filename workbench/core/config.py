@@ -114,6 +114,7 @@ class ModelSpec:
     """What the engine needs to know of a loaded model. Sizes in bytes; max_model_len in tokens.
 
     kv_bytes_per_token: K and V of one token over all layers. backend: which code runs it ("decoder", "transformers").
+    quantization: how the layers' matrices are stored, None for plain numbers of the dtype.
     """
 
     name: str
@@ -132,6 +133,7 @@ class ModelSpec:
     weight_bytes: int
     kv_bytes_per_token: int
     eos_token_ids: tuple[int, ...]
+    quantization: str | None = None
 
 
 # The settings after whose change all KV is computed again.

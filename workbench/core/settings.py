@@ -56,6 +56,7 @@ def resolved_settings(
         "tokenizer": args.tokenizer or spec.name,
         "dtype": spec.dtype,
         "device": spec.device,
+        "quantization": spec.quantization,
         "max_model_len": spec.max_model_len,
         "block_size": config.block_size,
         "kv_cache_memory_bytes": config.pool.num_bytes,

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from workbench.core.config import EngineArgs, ModelSpec
 from workbench.core.errors import ConfigError, ModelLoadError, UnsafeModelError
+from workbench.runtime.checkpoints import Stored, check_library, find_gguf, stored_quantized
 from workbench.runtime.linear import Linear, cpu_computes_bfloat16
 from workbench.runtime.models.base import Model
 from workbench.runtime.models.decoder import Decoder
@@ -24,7 +25,7 @@ from workbench.runtime.quantization import check_quantization, quantized_linear
 from workbench.runtime.tokenizer import Tokenizer
 from workbench.runtime.weights import Checkpoint, find_weight_files
 
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py")
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +48,25 @@ def load_model(args: EngineArgs) -> LoadedModel:
     device = _device(args.device)
     check_quantization(args.quantization, device)
     folder = _folder(args.model)
-    config = _config(folder, args.trust_remote_code)
+    gguf_file = find_gguf(folder)
+    config = _config(folder, args.trust_remote_code, gguf_file)
+    stored = stored_quantized(config, gguf_file)
     dtype, notes = _dtype(args.dtype, config, device)
     max_model_len = _max_model_len(args.max_model_len, config)
-    weight_files = find_weight_files(folder)
+    weight_files = [] if gguf_file is not None else find_weight_files(folder)
     try:
-        lean: DecoderConfig | None = decoder_config(config)
+        lean: DecoderConfig | None = decoder_config(config) if stored is None else None
     except UnsupportedByDecoder as reason:
         lean = None
         notes += (f"runs through transformers' own modules, as the lean decoder does not cover it: {reason}",)
     make_linear = Linear if args.quantization is None else quantized_linear(args.quantization)
+    quantization = args.quantization
     model: Model
     if lean is None:
-        fallback = TransformersModel(folder, dtype, device, args.trust_remote_code, make_linear)
+        fallback = TransformersModel(folder, dtype, device, args.trust_remote_code, make_linear, stored)
+        if stored is not None:
+            quantization, note = _stored_as(args, stored, fallback, dtype)
+            notes += (note,)
         model, backend, shape = fallback, "transformers", fallback.shape
     else:
         with (
@@ -74,7 +81,7 @@ def load_model(args: EngineArgs) -> LoadedModel:
             model = Decoder(lean, get, checkpoint.has, max_model_len, device, make_linear)
         backend = "decoder"
         shape = AttentionShape(lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
-    spec = _spec(args, folder, config, backend, device, dtype, max_model_len, shape, model)
+    spec = _spec(args, folder, config, backend, device, dtype, max_model_len, shape, model, quantization)
     return LoadedModel(model, spec, _tokenizer(args, folder), dtype, notes)
 
 
@@ -113,7 +120,38 @@ def _folder(model: str | None) -> Path:
         ) from error
 
 
-def _config(folder: Path, trust_remote_code: bool) -> Any:
+def _stored_as(args: EngineArgs, stored: Stored, model: TransformersModel, dtype: torch.dtype) -> tuple[str, str]:
+    """What became of a quantized checkpoint, for the settings and as a note: packed, dequantized, or packed anew."""
+    short = str(dtype).removeprefix("torch.")
+    if not model.holds_plain_matrices and args.quantization is None:
+        return stored.format, (
+            f"the checkpoint is in {stored.format} format; transformers and its library run it as it is stored"
+        )
+    if args.quantization is not None:
+        if any(row.stored_as == args.quantization for row in model.weights()):
+            return args.quantization, (
+                f"the checkpoint is in {stored.format} format; it was written out in {short} and quantized again as "
+                f"{args.quantization}"
+            )
+        raise ConfigError(
+            f"the checkpoint is in {stored.format} format and runs as it is stored; quantization={args.quantization!r} "
+            "cannot be put on top, leave it out"
+        )
+    mebibytes = sum(row.bytes for row in model.weights()) / 2**20
+    return f"{stored.format}, dequantized", (
+        f"the checkpoint is in {stored.format} format and runs dequantized: transformers writes its weights out in "
+        f"{short} on this device, {mebibytes:,.1f} MiB in all; quantization='int8' "
+        "or 'int4' packs them again"
+    )
+
+
+def _config(folder: Path, trust_remote_code: bool, gguf_file: str | None) -> Any:
+    if gguf_file is not None:
+        check_library("gguf")
+        try:
+            return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
+        except Exception as error:  # transformers raises many kinds for a file that it cannot use
+            raise ModelLoadError(f"transformers cannot read {folder / gguf_file}: {error}") from error
     path = folder / "config.json"
     if not path.is_file():
         raise ModelLoadError(f"{folder} has no config.json, so it is not a Hugging Face model folder")
@@ -187,6 +225,7 @@ def _spec(
     max_model_len: int,
     shape: AttentionShape,
     model: Model,
+    quantization: str | None,
 ) -> ModelSpec:
     return ModelSpec(
         name="bundled" if args.model is None else args.model,
@@ -202,9 +241,10 @@ def _spec(
         num_kv_heads=shape.num_kv_heads,
         head_size=shape.head_size,
         num_parameters=model.num_parameters,
-        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.tensors()),
+        weight_bytes=sum(row.bytes for row in model.weights()),
         kv_bytes_per_token=2 * shape.num_layers * shape.num_kv_heads * shape.head_size * dtype.itemsize,
         eos_token_ids=_eos_token_ids(folder, config),
+        quantization=quantization,
     )
 
 

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.core.errors import ModelLoadError
 from workbench.core.weights import WeightRow
+from workbench.runtime.checkpoints import Stored, held_bytes, is_plain, kind_of
 from workbench.runtime.linear import Linear
 from workbench.runtime.quantization import MakeLinear, QuantizedLinear
 from workbench_kernels.dispatch import KernelSet, select_kernels
@@ -105,14 +106,21 @@ class TransformersModel:
         device: torch.device,
         trust_remote_code: bool,
         make_linear: MakeLinear = Linear,
+        stored: Stored | None = None,
     ) -> None:
+        options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+        if stored is not None and stored.gguf_file is not None:
+            options["gguf_file"] = stored.gguf_file
+        elif stored is not None and device.type != "cpu":
+            options["device_map"] = {"": device}  # some libraries quantize for a device and cannot move afterwards
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-            )
+            model = AutoModelForCausalLM.from_pretrained(folder, **options)
         except Exception as error:  # transformers raises many kinds for a model that it cannot build
             raise ModelLoadError(f"transformers cannot load {folder}: {error}") from error
-        self._model = model.eval().requires_grad_(False).to(device)
+        self._model = model.eval().requires_grad_(False)
+        if next(model.parameters()).device != device:
+            self._model.to(device)
+        self._tolerance = (1e-3 if dtype is torch.float32 else 5e-2) if stored is None else 5e-2
         self._step = _Step()
         self._takes_rows = "logits_to_keep" in signature(type(model).forward).parameters
         self.shape = self._probe(folder)
@@ -154,7 +162,7 @@ class TransformersModel:
                 "with one"
             )
         error = (ours[5:] - own[0].float()).abs().max() / own.float().abs().max()
-        if not error < (1e-3 if dtype is torch.float32 else 5e-2):
+        if not error < self._tolerance:
             raise ModelLoadError(
                 f"{folder} ({type(model).__name__}) cannot run on a paged KV cache: its answers differ from those with "
                 "its own attention, so it uses positions or neighbours in a way of its own"
@@ -207,11 +215,22 @@ class TransformersModel:
             turned = isinstance(module, Conv1D)  # GPT-2 keeps [in, out]
             if module is head or not (turned or type(module) is torch.nn.Linear):
                 continue
+            if not is_plain(module.weight):
+                continue
             weight = module.weight.data.t().contiguous() if turned else module.weight.data
             made = make_linear(weight, None if module.bias is None else module.bias.data)
             if isinstance(made, QuantizedLinear):
                 parent, _, leaf = name.rpartition(".")
                 setattr(self._model.get_submodule(parent), leaf, _QuantizedModule(made, self._step))
+
+    @property
+    def holds_plain_matrices(self) -> bool:
+        """True if some layer's matrix is held as plain floating numbers, which can be quantized."""
+        head = self._model.get_output_embeddings()
+        return any(
+            module is not head and type(module) is torch.nn.Linear and is_plain(module.weight)
+            for module in self._model.modules()
+        )
 
     def _quantized(self) -> list[tuple[str, QuantizedLinear]]:
         return [(name, m.matrix) for name, m in self._model.named_modules() if isinstance(m, _QuantizedModule)]
@@ -219,8 +238,7 @@ class TransformersModel:
     @property
     def num_parameters(self) -> int:
         """See Model.num_parameters."""
-        rest = sum(parameter.numel() for parameter in self._model.parameters())
-        return rest + sum(matrix.num_parameters for _, matrix in self._quantized())
+        return int(self._model.num_parameters()) + sum(matrix.num_parameters for _, matrix in self._quantized())
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """See Model.tensors."""
@@ -232,7 +250,7 @@ class TransformersModel:
     def weights(self) -> Iterator[WeightRow]:
         """See Model.weights."""
         for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
-            yield WeightRow(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.nbytes)
+            yield WeightRow(name, tuple(tensor.shape), kind_of(tensor), held_bytes(tensor))
         for name, matrix in self._quantized():
             info = matrix.info
             yield WeightRow(name, info.shape, info.stored_as, sum(t.nbytes for t in matrix.tensors()), info.note)
