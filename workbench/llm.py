@@ -421,7 +421,7 @@ class LLM:
             return measure(self, against, **options)
         if not self._changes_answers():
             return measure(self, self, notes=("it is the full-precision model, measured against itself",), **options)
-        if self.args.quantization is None:
+        if self.model.quantization is not None and self.args.quantization is None:
             raise ConfigError(
                 f"the checkpoint is quantized itself ({self.model.quantization}), so its folder holds no full "
                 "precision to compare with; give that model's engine as against="
@@ -440,7 +440,7 @@ class LLM:
             return measure(self, base, **options)
 
     def _changes_answers(self) -> bool:
-        return self.args.quantization is not None or self.args.kv_cache_dtype != "auto"
+        return self.model.quantization is not None or self.args.kv_cache_dtype != "auto"
 
     def weights(self) -> Weights:
         """How every weight matrix is stored, in how many bytes."""

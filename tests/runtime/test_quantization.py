@@ -89,6 +89,13 @@ def test_quality_against_full_precision() -> None:
     assert repr(alone).startswith("bundled in int4 against bundled in float32")
 
 
+def test_quality_of_a_kv_cache_in_fewer_bits() -> None:
+    with LLM(kv_cache_dtype="int8") as llm:
+        found = llm.quality(n_ctx=64, max_chunks=2, greedy_tokens=0, use_tqdm=False)
+    assert 0 < found.mean_kld.value < 0.05
+    assert repr(found).startswith("bundled in float32 with int8 KV against bundled in float32:")
+
+
 def test_a_matrix_that_fits_no_group_says_so() -> None:
     made = quantized_linear("int4")(torch.randn(4, 40), None)
     assert (made.info.stored_as, made.info.note) == ("float32", "left as it was: 40 inputs are no multiple of 32")

@@ -80,7 +80,9 @@ def measure(
 
 def _name(llm: "LLM") -> str:
     quantization = llm.settings["quantization"].resolved
-    return f"{Path(llm.model.name).name} in {quantization or llm.model.dtype}"
+    kv = llm.settings["kv_cache_dtype"]
+    cache = "" if kv.requested == "auto" else f" with {kv.resolved} KV"
+    return f"{Path(llm.model.name).name} in {quantization or llm.model.dtype}{cache}"
 
 
 def _chunks(
