@@ -116,18 +116,18 @@ class TransformersContinuousBatching:
 
     name = "transformers continuous batching"
 
-    def __init__(self, folder: str, max_num_seqs: int) -> None:
+    def __init__(self, folder: str, max_num_seqs: int, dtype: Any = None, device: str = "cpu") -> None:
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
         config = ContinuousBatchingConfig(
             page_size=64,
             num_blocks=256,
-            max_batch_tokens=512,
+            max_batch_tokens=512 if device == "cpu" else 2048,
             max_requests_per_batch=max_num_seqs,
             allow_block_sharing=False,
         )
         generation = GenerationConfig(max_new_tokens=16, do_sample=False, eos_token_id=-1)
-        self._model = _load(folder)
+        self._model = _load(folder, dtype, device)
         self._manager = self._model.init_continuous_batching(
             generation_config=generation, continuous_batching_config=config
         )
@@ -144,6 +144,8 @@ class TransformersContinuousBatching:
         lengths: dict[str, int] = {}
         while len(lengths) < len(items):
             result = self._manager.get_result(timeout=1)
+            if result is None and not self._manager.is_running():
+                raise RuntimeError("transformers' continuous batching stopped by itself; its log says why")
             if result is not None and result.is_finished():
                 lengths[result.request_id] = len(result.generated_tokens)
         seconds = time.perf_counter() - began
@@ -157,11 +159,12 @@ class TransformersContinuousBatching:
         del self._manager, self._model
 
 
-def _load(folder: str) -> Any:
+def _load(folder: str, dtype: Any = None, device: str = "cpu") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32, attn_implementation="sdpa")
+    model = model.eval().to(device)
     model.generation_config.eos_token_id = None
     return model
 

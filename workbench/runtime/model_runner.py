@@ -155,6 +155,8 @@ class TorchModelRunner:
         # transformers' own modules may wait for the device, and torch's attention goes by lengths known to the host.
         if capture is None or self._spec.backend != "decoder" or not self._kernels.query_tile:
             return None
+        if any(row.stored_as == "nf4" for row in self._model.weights()):
+            return None  # its table of values is brought to the device at each use, which a recording cannot repeat
         batch, kv, kernels, model = self._batch, self._kv.layers, self._kernels, self._model
         buffers = DecodeBuffers(
             self._max_num_seqs, batch.max_blocks, batch.block_size, device, self._kernels.query_tile
