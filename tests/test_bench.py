@@ -2,8 +2,10 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
@@ -123,3 +125,27 @@ def test_mistakes_end_with_a_message_and_a_status(capsys, tmp_path):
     assert "no measurement ['schedular']" in capsys.readouterr().err
     assert main(["bench", "--list"]) == 0
     assert "scheduler" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_gpu_figures_run_on_toy_sizes(tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed; its wheels are for Linux")
+    from workbench.bench import gpu
+
+    assert gpu.main(["--tiny", "--json", str(tmp_path / "rows.json"), "--csv", str(tmp_path / "rows.csv")]) == 0
+    written = json.loads((tmp_path / "rows.json").read_text())
+    rows = written["rows"]
+    assert {row["part"] for row in rows} == {
+        "machine", "checks", "decode attention", "matmul", "decode step", "timeline", "prefill", "workload"
+    }  # fmt: skip
+    assert all(row["measured"] >= 0 for row in rows)
+    assert {row["note"] for row in rows if row["part"] == "checks"} == {"agrees"}
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == len(rows) + 1
+    assert "triton" in written["versions"]
+
+
+def test_gpu_figures_without_a_gpu_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main(["bench", "gpu"]) == 1
+    assert "needs a CUDA device" in capsys.readouterr().err

@@ -50,7 +50,14 @@ HEAVY = {"torch", "transformers", "triton", "numba", "safetensors", "tokenizers"
 HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm", "quality"}
 
 # Where an import of ours inside a function is meant: to load torch only when a model is, or one command's needs only.
-LAZY = {"workbench/__init__.py", "workbench/llm.py", "workbench/show.py", "workbench/compare.py", "workbench/cli.py"}
+LAZY = {
+    "workbench/__init__.py",
+    "workbench/llm.py",
+    "workbench/show.py",
+    "workbench/compare.py",
+    "workbench/cli.py",
+    "workbench/bench/run.py",
+}
 
 
 class Import(NamedTuple):

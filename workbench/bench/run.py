@@ -51,7 +51,7 @@ def run_bench(names: Sequence[str], options: Options, list_only: bool = False, j
         print(f"workbench bench: no measurement {unknown}; there are {known}; rounds at least 1", file=sys.stderr)
         return 2
     console, figures = Console(), {}
-    for name in names or MEASUREMENTS:
+    for name in names or _default_names():
         try:
             rows = MEASUREMENTS[name](options)
         except WorkbenchError as error:
@@ -118,6 +118,24 @@ def quant(options: Options) -> Rows:
     return quant_rows(options.rounds)
 
 
+def gpu(_: Options) -> Rows:
+    """Kernels, steps and workloads on a GPU beside its measured limits; left out by default where there is none."""
+    # Imported here: with it come torch and transformers, which the other measurements may not want.
+    from workbench.bench.gpu import gpu_rows
+
+    return [{name: _short(value) for name, value in row._asdict().items()} for row in gpu_rows()]
+
+
+def _short(value: Any) -> Any:
+    return "" if value is None else round(value, 3) if isinstance(value, float) else value
+
+
+def _default_names() -> list[str]:
+    import torch
+
+    return [name for name in MEASUREMENTS if name != "gpu" or torch.cuda.is_available()]
+
+
 MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "throughput": throughput,
     "single": single,
@@ -127,6 +145,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "trace": trace,
     "latency": latency,
     "quant": quant,
+    "gpu": gpu,
 }
 
 
