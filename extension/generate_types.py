@@ -64,8 +64,16 @@ def _enum(cls: type[StrEnum]) -> str:
 
 
 def _texts() -> str:
-    rows = "".join(f"  {reason.value}: {json.dumps(text)},\n" for reason, text in reasons.WAITING_FOR.items())
-    return f"export const WAITING_FOR: Partial<Record<Reason, string>> = {{\n{rows}}};\n"
+    waits = {reason.value: text for reason, text in reasons.WAITING_FOR.items()}
+    return "\n".join(
+        f"export const {name}: {kind} = {{\n"
+        + "".join(f"  {key}: {json.dumps(text)},\n" for key, text in texts.items())
+        + "};\n"
+        for name, kind, texts in (
+            ("WAITING_FOR", "Partial<Record<Reason, string>>", waits),
+            ("REASON_TEXTS", "Record<string, string>", reasons.TEXTS),
+        )
+    )
 
 
 def _tuple(cls: Any) -> str:

@@ -2,9 +2,10 @@
 
     python extension/dev/make_trace.py OUT.json [--blocks N] [--requests N] [--steps N]
 
-The file holds {engine, payload, snapshots, why, preview, comparison}: the first two as the protocol has them, snapshots
-as [step, Snapshot] of some steps, so that a test can compare its own rebuilt states, why as request id -> what the
-command answers, and what the commands traffic_preview and what_if answer.
+The file holds {engine, payload, snapshots, why, preview, comparison, explained}: the first two as the protocol has
+them, snapshots as [step, Snapshot] of some steps, so that a test can compare its own rebuilt states, why as request
+id -> what the command answers, what the commands traffic_preview and what_if answer, and explained as [decision,
+sentence].
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 
 from workbench.core.config import PoolShape, SchedulerConfig
 from workbench.core.policy import POLICIES, Policy
+from workbench.core.reasons import explain
 from workbench.core.records import SettingChange, Snapshot, StepRecord, StepTimes, setting_text
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
@@ -123,6 +125,7 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
         "preview": preview(workload_from_recipe({"urgent_fraction": 0.3}, len(VOCABULARY))),
         "comparison": compare(trace, simulate(trace, max_num_seqs=4, scheduling_policy="sjf")).to_json(),
+        "explained": sorted({(tuple(d), explain(d)) for r in records for d in r.decisions})[::7],
         "why": {name: explain_life(life).to_json() for name, life in lives_of(records).items()},
     }
 

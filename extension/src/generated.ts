@@ -47,6 +47,29 @@ export const WAITING_FOR: Partial<Record<Reason, string>> = {
   reconfigured: "while the KV pool was changed",
 };
 
+export const REASON_TEXTS: Record<string, string> = {
+  preempt: "preempted: {other} needed {need:KV block}, {have} free",
+  preempt_self: "preempted: it needed {need:KV block}, {have} free",
+  decode: "decodes its next token",
+  decode_many: "decodes {num_tokens:token}",
+  admitted: "admitted: computes {part:prompt token}[; {num_cached} came from the prefix cache]",
+  resumed: "resumed after preemption: recomputes {num_tokens:token}[; {num_cached} came from the prefix cache]",
+  chunk: "next chunk: computes {num_tokens:prompt token}, {left} to go",
+  chunk_last: "last chunk: computes {num_tokens:prompt token} and samples the first token",
+  token_budget: "token budget used up: wants {need:token}, {have} left[; most went to {other}]",
+  no_chunking: "its whole prompt of {need:token} must fit; {have} left in the budget (chunking is off)",
+  max_num_seqs: "the batch is full: it would be sequence {need}, max_num_seqs is {have}",
+  no_blocks: "waits for {need:KV block}, {have} free[; {other} holds most]",
+  behind: "behind {other} in the queue",
+  sibling: "waits for {other} to compute the prompt that they share",
+  after_preemption: "nobody is admitted in a step that preempted {other}",
+  policy: "the policy gave it none of the {have:token} left in the budget",
+  paused: "the engine is paused",
+  reconfigured: "waits while the KV pool changes: {other}",
+  reconfigured_blocks: "preempted: {other} took {need:KV block} out of the pool, {have} free",
+  reconfigured_pool: "preempted: {other} made the KV pool anew, so its KV is computed again",
+};
+
 export interface PoolShape {
   num_blocks: number;
   block_size: number;

@@ -1,6 +1,6 @@
 // Every decision in plain English, with its numbers. The only place where views take such sentences from.
 
-import type { Action, Decision, Reason } from "./generated.ts";
+import { type Action, type Decision, type Reason, REASON_TEXTS } from "./generated.ts";
 import { count, int } from "./format.ts";
 
 const LABELS: Record<Reason, string> = {
@@ -36,81 +36,35 @@ export function actionLabel(action: Action): string {
   return ACTIONS[action];
 }
 
-/** What happened to a request in a step, and why. */
+/** What happened to a request in a step, and why: the texts of workbench/core/reasons.py, filled in by its rule. */
 export function explain(d: Decision): string {
-  switch (d.action) {
-    case "prefill":
-      return explainPrefill(d);
-    case "decode":
-      return d.num_tokens === 1 ? "decodes its next token" : `decodes ${count(d.num_tokens, "token")}`;
-    case "preempt":
-      return explainPreemption(d);
-    case "wait":
-      return explainWait(d);
-  }
-}
-
-function explainPrefill(d: Decision): string {
-  const size = count(d.num_tokens, "prompt token");
-  const computes =
-    d.need > d.num_tokens ? `computes ${int(d.num_tokens)} of ${count(d.need, "prompt token")}` : `computes ${size}`;
-  const cached = d.num_cached > 0 ? `; ${int(d.num_cached)} came from the prefix cache` : "";
-  switch (d.reason) {
-    case "admitted":
-      return `admitted: ${computes}${cached}`;
-    case "resumed":
-      return `resumed after preemption: recomputes ${count(d.num_tokens, "token")}${cached}`;
-    default: {
-      const after = d.need - d.num_tokens;
-      return after > 0
-        ? `next chunk: computes ${size}, ${int(after)} to go`
-        : `last chunk: computes ${size} and samples the first token`;
+  const values: Record<string, string | number> = { ...d, left: Math.max(0, d.need - d.num_tokens) };
+  const fill = (_: string, name: string, word?: string): string => {
+    if (name === "part") {
+      return d.need > d.num_tokens ? `${int(d.num_tokens)} of ${count(d.need, word!)}` : count(d.num_tokens, word!);
     }
-  }
+    const value = values[name]!;
+    if (typeof value === "string") return value;
+    return word === undefined ? int(value) : count(value, word);
+  };
+  const clause = (_: string, text: string): string =>
+    [...text.matchAll(FIELD)].every(([, name]) => Boolean(values[name!])) ? text : "";
+  return REASON_TEXTS[textName(d)]!.replace(CLAUSE, clause).replace(FIELD, fill);
 }
 
-function explainPreemption(d: Decision): string {
-  const need = count(d.need, "KV block");
-  if (d.reason === "reconfigured") {
-    return d.need > 0
-      ? `preempted: ${d.other} took ${need} out of the pool, ${int(d.have)} free`
-      : `preempted: ${d.other} made the KV pool anew, so its KV is computed again`;
-  }
-  if (d.other === d.request_id || d.other === "") return `preempted: it needed ${need}, ${int(d.have)} free`;
-  return `preempted: ${d.other} needed ${need}, ${int(d.have)} free`;
-}
+const CLAUSE = /\[([^\]]*)\]/g;
+const FIELD = /\{(\w+)(?::([^}]*))?\}/g;
 
-function explainWait(d: Decision): string {
-  switch (d.reason) {
-    case "token_budget":
-      return (
-        `token budget used up: wants ${count(d.need, "token")}, ${int(d.have)} left` +
-        (d.other === "" ? "" : `; most went to ${d.other}`)
-      );
-    case "no_chunking":
-      return `its whole prompt of ${count(d.need, "token")} must fit; ${int(d.have)} left in the budget (chunking is off)`;
-    case "max_num_seqs":
-      return `the batch is full: it would be sequence ${int(d.need)}, max_num_seqs is ${int(d.have)}`;
-    case "no_blocks":
-      return (
-        `waits for ${count(d.need, "KV block")}, ${int(d.have)} free` +
-        (d.other === "" ? "" : `; ${d.other} holds most`)
-      );
-    case "behind":
-      return `behind ${d.other} in the queue`;
-    case "sibling":
-      return `waits for ${d.other} to compute the prompt that they share`;
-    case "after_preemption":
-      return `nobody is admitted in a step that preempted ${d.other}`;
-    case "policy":
-      return `the policy gave it none of the ${count(d.have, "token")} left in the budget`;
-    case "paused":
-      return "the engine is paused";
-    case "reconfigured":
-      return `waits while the KV pool changes: ${d.other}`;
-    default:
-      return "waits";
+function textName(d: Decision): string {
+  if (d.action === "preempt" && d.reason === "reconfigured") {
+    return d.need > 0 ? "reconfigured_blocks" : "reconfigured_pool";
   }
+  if (d.action === "preempt") return d.other === d.request_id || d.other === "" ? "preempt_self" : "preempt";
+  if (d.action === "decode") return d.num_tokens === 1 ? "decode" : "decode_many";
+  if (d.action === "prefill" && d.reason !== "admitted" && d.reason !== "resumed") {
+    return d.need > d.num_tokens ? "chunk" : "chunk_last";
+  }
+  return d.reason;
 }
 
 /** How a request ended. */

@@ -148,6 +148,7 @@ export interface RecordedTrace {
   why: Record<string, WhyResult>;
   preview: PreviewResult;
   comparison: ComparisonData;
+  explained: [DecisionRow, string][];
 }
 
 /** A run of the real scheduler, made by dev/make_trace.py: the one kept here, or the file that the variable names. */

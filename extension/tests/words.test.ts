@@ -5,7 +5,7 @@ import { compact, count, int, mebibytes, millis, percent, rate, seconds, visible
 import { type Action, decodeDecision, type DecisionRow, type Reason } from "../src/generated.ts";
 import { explain, explainEnding, reasonLabel } from "../src/reasons.ts";
 import { breakpointLabel, CHOICES, stopReason } from "../src/views/breakpoints.ts";
-import { status } from "./support.ts";
+import { recordedTrace, status } from "./support.ts";
 
 const plain = (text: string): string => text.replace(/\u00a0/g, " ");
 
@@ -84,6 +84,12 @@ test("every decision is a sentence with its numbers", () => {
   assert.match(sentence("prefill", "admitted", { n: 96, need: 185 }), /computes 96 of 185 prompt tokens/);
   assert.match(sentence("wait", "paused", {}), /paused/);
   assert.equal(reasonLabel("no_blocks"), "KV blocks");
+});
+
+test("the page's sentences are Python's", () => {
+  const { explained } = recordedTrace();
+  assert.ok(explained.length > 100);
+  for (const [row, text] of explained) assert.equal(explain(decodeDecision(row)), text);
 });
 
 test("endings", () => {

@@ -1,59 +1,73 @@
-"""A decision in plain English, with its numbers. The views say the same in extension/src/reasons.ts."""
+"""A decision in plain English, with its numbers. The views take the same texts from extension/src/generated.ts."""
 
-from collections.abc import Callable
+import re
 
 from workbench.core.scheduler_output import Action, Decision, Reason
+
+# {field} is a number or a name of the decision, {field:word} a number with what it counts, {part:word} the tokens
+# computed out of those wanted; a [clause] is left out where one of its fields is 0 or "".
+TEXTS: dict[str, str] = {
+    "preempt": "preempted: {other} needed {need:KV block}, {have} free",
+    "preempt_self": "preempted: it needed {need:KV block}, {have} free",
+    "decode": "decodes its next token",
+    "decode_many": "decodes {num_tokens:token}",
+    "admitted": "admitted: computes {part:prompt token}[; {num_cached} came from the prefix cache]",
+    "resumed": "resumed after preemption: recomputes {num_tokens:token}[; {num_cached} came from the prefix cache]",
+    "chunk": "next chunk: computes {num_tokens:prompt token}, {left} to go",
+    "chunk_last": "last chunk: computes {num_tokens:prompt token} and samples the first token",
+    "token_budget": "token budget used up: wants {need:token}, {have} left[; most went to {other}]",
+    "no_chunking": "its whole prompt of {need:token} must fit; {have} left in the budget (chunking is off)",
+    "max_num_seqs": "the batch is full: it would be sequence {need}, max_num_seqs is {have}",
+    "no_blocks": "waits for {need:KV block}, {have} free[; {other} holds most]",
+    "behind": "behind {other} in the queue",
+    "sibling": "waits for {other} to compute the prompt that they share",
+    "after_preemption": "nobody is admitted in a step that preempted {other}",
+    "policy": "the policy gave it none of the {have:token} left in the budget",
+    "paused": "the engine is paused",
+    "reconfigured": "waits while the KV pool changes: {other}",
+    "reconfigured_blocks": "preempted: {other} took {need:KV block} out of the pool, {have} free",
+    "reconfigured_pool": "preempted: {other} made the KV pool anew, so its KV is computed again",
+}
+_CLAUSE = re.compile(r"\[([^\]]*)\]")
+_FIELD = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 
 
 def explain(decision: Decision) -> str:
     """One line on what the step decided about a request and why."""
-    d = decision
-    if d.reason == Reason.RECONFIGURED:
-        return _reconfigured(d)
+    values = {**decision._asdict(), "left": max(0, decision.need - decision.num_tokens)}
+
+    def field(match: re.Match[str]) -> str:
+        name, word = match[1], match[2]
+        if name == "part":
+            wanted = decision.need > decision.num_tokens
+            count = decision.need if wanted else decision.num_tokens
+            of = f"{decision.num_tokens:,} of " if wanted else ""
+            return f"{of}{_counted(count, word)}"
+        value = values[name]
+        if isinstance(value, str):
+            return value
+        return f"{value:,}" if word is None else _counted(value, word)
+
+    def clause(match: re.Match[str]) -> str:
+        return match[1] if all(values[name] for name, _ in _FIELD.findall(match[1])) else ""
+
+    return _FIELD.sub(field, _CLAUSE.sub(clause, TEXTS[_text_name(decision)]))
+
+
+def _text_name(d: Decision) -> str:
+    if d.action == Action.PREEMPT and d.reason == Reason.RECONFIGURED:
+        return "reconfigured_blocks" if d.need else "reconfigured_pool"
     if d.action == Action.PREEMPT:
-        return f"preempted: {d.other} needs {_blocks(d.need)}, {d.have} free"
+        return "preempt_self" if d.other in (d.request_id, "") else "preempt"
     if d.action == Action.DECODE:
-        return "decodes one token"
-    if d.action == Action.PREFILL:
-        return _prefill(d)
-    return _WAITS[d.reason](d)
+        return "decode" if d.num_tokens == 1 else "decode_many"
+    if d.action == Action.PREFILL and d.reason not in (Reason.ADMITTED, Reason.RESUMED):
+        return "chunk" if d.need > d.num_tokens else "chunk_last"
+    return str(d.reason)
 
 
-def _reconfigured(d: Decision) -> str:
-    if d.action == Action.WAIT:
-        return f"waits: the KV pool changed ({d.other})"
-    if d.need:
-        return f"preempted: {d.other} took {_blocks(d.need)} out of the pool, {d.have} free"
-    return f"preempted: {d.other} made the KV pool anew, so its KV is computed again"
-
-
-def _prefill(d: Decision) -> str:
-    begin = {Reason.ADMITTED: "admitted: prefills", Reason.RESUMED: "resumed: recomputes"}.get(d.reason, "prefills")
-    size = f"{d.num_tokens} tokens" if d.num_tokens == d.need else f"{d.num_tokens} of {d.need} tokens"
-    return f"{begin} {size}" + (f", {d.num_cached} from the cache" if d.num_cached else "")
-
-
-def _blocks(count: int) -> str:
-    return f"{count} block" if count == 1 else f"{count} blocks"
-
-
-def _by(d: Decision) -> str:
-    return f", most by {d.other}" if d.other else ""
-
-
-_WAITS: dict[Reason, Callable[[Decision], str]] = {
-    Reason.TOKEN_BUDGET: lambda d: f"waits: token budget used up{_by(d)}",
-    Reason.NO_CHUNKING: lambda d: f"waits: {d.need} tokens do not fit in the {d.have} left of the budget",
-    Reason.MAX_NUM_SEQS: lambda d: f"waits: the batch is full at max_num_seqs={d.have}",
-    Reason.NO_BLOCKS: lambda d: (
-        f"waits for {_blocks(d.need)}, {d.have} free" + (f"; {d.other} holds most" * bool(d.other))
-    ),
-    Reason.BEHIND: lambda d: f"waits behind {d.other}",
-    Reason.SIBLING: lambda d: f"waits for {d.other} to prefill their prompt",
-    Reason.AFTER_PREEMPTION: lambda d: f"waits: {d.other} was preempted in this step",
-    Reason.POLICY: lambda d: f"waits: the policy gave it none of the {d.have} tokens left",
-    Reason.PAUSED: lambda d: "the engine is paused",
-}
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 # What a request waits for, to follow "waited 9 steps" or "waiting".
