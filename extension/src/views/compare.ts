@@ -67,7 +67,8 @@ export class ComparePanel {
         },
       ),
     );
-    this.element.append(this.head, this.totals, choices, this.rows, this.more);
+    const top = h("div", { class: "iw-compare-top" }, this.head, this.totals);
+    this.element.append(top, choices, this.rows, this.more);
     parent.append(this.element);
     this.card = new HoverCard(parent);
   }

@@ -94,7 +94,12 @@ class TrafficView implements View {
       "div",
       {},
       h("div", { class: "iw-toolbar iw-what-if" }, kinds, ...this.groups.values()),
-      h("div", { class: "iw-toolbar iw-what-if" }, ...COMMON_FIELDS.map(make), this.lengths),
+      h(
+        "div",
+        { class: "iw-toolbar iw-what-if" },
+        ...COMMON_FIELDS.map(make),
+        h("label", {}, h("span", { class: "iw-dim" }, "Lengths"), this.lengths),
+      ),
     );
     const stage = h("div", { class: "iw-stage iw-preview" });
     const actions = h("div", { class: "iw-toolbar" }, this.start, this.stop, this.simulate, this.progress, this.told);
