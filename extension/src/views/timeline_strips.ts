@@ -56,8 +56,7 @@ export const STRIPS: readonly Strip[] = [
   {
     id: "kv",
     title: "KV cache",
-    readout: (step) =>
-      step === null ? "" : `${percent(step.numUsed / step.record.pool.num_blocks)} used`,
+    readout: (step) => (step === null ? "" : `${percent(step.numUsed / step.record.pool.num_blocks)} used`),
     keys: (_, theme) => [
       [theme.used, "used"],
       [theme.cached, "cached"],
