@@ -50,7 +50,7 @@ def test_steps_and_decisions_hold_the_records_numbers(trace):
     assert both.tolist() == [len(r.decisions) for r in records]
     preempted = frames.decisions.query("action == 'preempt'")
     assert preempted["step"].tolist() == [r.step for r in records for d in r.decisions if d.action == "preempt"] != []
-    assert preempted["text"].str.startswith("preempted: r").all()
+    assert preempted["text"].str.startswith("preempted: ").all()
     assert type(frames.decisions["action"].iloc[0]) is str
 
 
