@@ -65,14 +65,26 @@ class KernelSet:
     query_tile: int = 0
 
 
-def choose(op: str, device: torch.device, dtype: torch.dtype, head_size: int, backend: str = "auto") -> Choice:
-    """The backend of one operation for tensors of this device, dtype and head size.
+def choose(
+    op: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    head_size: int,
+    backend: str = "auto",
+    kv_dtype: torch.dtype | None = None,
+) -> Choice:
+    """The backend of one operation for tensors of this device, dtype and head size. kv_dtype: of a quantized KV cache.
 
     backend: one of BACKENDS; "auto" is Triton on a GPU and numba on a CPU. "numba" still leaves to torch what its
     kernels do not cover. Raises BackendUnavailable where the one asked for cannot run.
     """
     if backend == "torch":
         return Choice(op, "torch", "asked for")
+    if kv_dtype is not None and op == "rope_kv":
+        return Choice(op, "torch", f"quantizes K and V to {_short(kv_dtype)}, which no kernel does while it rotates")
+    if kv_dtype is not None and op == "paged_attention" and (device.type != "cpu" or backend == "triton"):
+        why = f"the Triton kernel reads no {_short(kv_dtype)} cache: K and V are gathered and written out each step"
+        return Choice(op, "torch", f"{why}, which saves memory and no time")
     if backend == "triton":
         _check_triton(device)
         how = "asked for" if device.type == "cuda" else "asked for; Triton's interpreter runs it on this CPU, slowly"
@@ -90,6 +102,10 @@ def choose(op: str, device: torch.device, dtype: torch.dtype, head_size: int, ba
     if op == "paged_attention" and head_size % LANES:
         return Choice(op, "torch", f"the numba kernel takes head sizes that are multiples of {LANES}, not {head_size}")
     return Choice(op, "numba", _NUMBA_REASONS[op])
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 _NUMBA_REASONS = {
@@ -145,9 +161,9 @@ def select_kernels(
 ) -> KernelSet:
     """Bind every operation for a model. pool: threads that attention may use besides the caller's, workers in all.
 
-    backend: see choose. Raises BackendUnavailable.
+    backend, kv_dtype: see choose. Raises BackendUnavailable.
     """
-    choices = tuple(choose(op, device, dtype, head_size, backend) for op in OPS)
+    choices = tuple(choose(op, device, dtype, head_size, backend, kv_dtype) for op in OPS)
     made = {
         op: {"numba": numba, "torch": other}.get(choice.backend) or _triton(f"{op}.triton_impl")
         for op, choice, (numba, other) in zip(OPS, choices, _IMPLEMENTATIONS, strict=True)

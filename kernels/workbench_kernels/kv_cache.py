@@ -28,6 +28,22 @@ class QuantizedKV(NamedTuple):
         """The data's, so that code that only asks for sizes takes either kind of cache."""
         return self.data.shape
 
+    def gather(self, blocks: torch.Tensor) -> torch.Tensor:
+        """K and V of blocks [n] as float32 [2, n, block_size, kv_heads, head_size]."""
+        raw = self.data.view(torch.uint8)[:, blocks].view(self.data.dtype)
+        return dequantize(raw, self.scales[:, blocks])
+
+    def write(self, slots: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Quantize k and v [T, kv_heads, head_size] into slots [T], and put into k and v what was stored.
+
+        Attention over fresh K and V then sees what attention over the cache will see.
+        """
+        for part, x in enumerate((k, v)):
+            numbers, scales = quantize(x, self.data.dtype)
+            self.data.view(torch.uint8)[part].flatten(0, 1).index_copy_(0, slots, numbers.view(torch.uint8))
+            self.scales[part].flatten(0, 1).index_copy_(0, slots, scales)
+            x.copy_(dequantize(numbers, scales))
+
 
 KVCache = torch.Tensor | QuantizedKV
 

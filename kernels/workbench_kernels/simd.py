@@ -20,7 +20,7 @@ intrinsic: Callable[[Callable[..., Any]], Any] = _numba_intrinsic
 LANES = 8
 
 _F32, _I32, _I16 = ir.FloatType(), ir.IntType(32), ir.IntType(16)
-_VEC, _IVEC, _HVEC = (ir.VectorType(t, LANES) for t in (_F32, _I32, _I16))
+_VEC, _IVEC, _HVEC, _BVEC = (ir.VectorType(t, LANES) for t in (_F32, _I32, _I16, ir.IntType(8)))
 
 
 class Vec8(types.Type):
@@ -56,12 +56,22 @@ def _iconst(number: int) -> Any:
 
 @intrinsic
 def load(typingctx: Any, array: Any, offset: Any) -> Any:
-    """Read lanes array[offset : offset + 8], flat; float32, or bfloat16 bits in uint16."""
+    """Read lanes array[offset : offset + 8], flat; float32, int8, or bits: bfloat16 in uint16, e4m3 in uint8."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], *args)
         if signature.args[0].dtype == types.float32:
             return builder.load(builder.bitcast(pointer, _VEC.as_pointer()), align=4)
+        if signature.args[0].dtype in (types.int8, types.uint8):
+            byte = builder.load(builder.bitcast(pointer, _BVEC.as_pointer()), align=1)
+            if signature.args[0].dtype == types.int8:
+                return builder.sitofp(builder.sext(byte, _IVEC), _VEC)
+            # e4m3's exponent and mantissa in float32's places; its exponents begin 120 lower. Right for subnormals too.
+            wide = builder.zext(byte, _IVEC)
+            size = builder.shl(builder.and_(wide, _iconst(0x7F)), _iconst(20))
+            sign = builder.shl(builder.and_(wide, _iconst(0x80)), _iconst(24))
+            scaled = builder.fmul(builder.bitcast(size, _VEC), ir.Constant(_VEC, [2.0**120] * LANES))
+            return builder.bitcast(builder.or_(builder.bitcast(scaled, _IVEC), sign), _VEC)
         half = builder.load(builder.bitcast(pointer, _HVEC.as_pointer()), align=2)
         return builder.bitcast(builder.shl(builder.zext(half, _IVEC), _iconst(16)), _VEC)
 

@@ -6,7 +6,7 @@ import psutil
 import torch
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape
-from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError
+from workbench.core.errors import DoesNotFitError, KVCacheTooSmallError
 from workbench.runtime.kv_store import QUANTIZED, kv_bytes_per_token
 
 # On a CPU: as many requests of full length as a batch is likely to have, so that a small model's pool can be looked at.
@@ -38,8 +38,6 @@ def plan_pool(
     them gives a size, the new pool gets the bytes of the current one.
     Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
     """
-    if args.kv_cache_dtype in QUANTIZED:
-        raise ConfigError(f"kv_cache_dtype={args.kv_cache_dtype!r} has no kernels yet")
     per_block = pool_shape(spec, 1, args.block_size, args.kv_cache_dtype).bytes_per_block
     if args.num_gpu_blocks_override is not None:
         blocks = args.num_gpu_blocks_override

@@ -12,6 +12,7 @@ import torch
 
 from workbench_kernels.arrays import Array, as_array
 from workbench_kernels.jit import kernel
+from workbench_kernels.kv_cache import KVCache, QuantizedKV
 from workbench_kernels.metadata import AttentionMetadata
 from workbench_kernels.paged_attention.torch_impl import attend_span
 from workbench_kernels.simd import (
@@ -34,6 +35,7 @@ LONG_QUERY = 64
 # Below this many multiply-adds a call is over before a second thread has woken up.
 PARALLEL_WORK = 10_000_000
 
+_NO_SCALES = np.empty((0, 0, 0, 0), np.float32)
 _ZERO, _ONE, _MINUS_INF = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
 
 
@@ -42,6 +44,7 @@ def _attend(
     q: Array,
     q_stride: int,
     kv_cache: Array,
+    scales: Array,
     block_tables: Array,
     token_rows: Array,
     positions: Array,
@@ -56,8 +59,8 @@ def _attend(
 ) -> None:
     """Items first..last of the flat list (token, KV head): scores of the head's group, softmax, weighted sum of V.
 
-    lanes: a tuple of head_size / LANES elements; its length is part of its type, so that the loops over a head's
-    features are unrolled when the kernel is compiled for it.
+    scales: of a quantized cache, else empty. lanes: a tuple of head_size / LANES elements; its length is part of its
+    type, so that the loops over a head's features are unrolled when the kernel is compiled for it.
     """
     head_size = len(lanes) * LANES
     num_blocks, block_size, kv_heads = kv_cache.shape[1:4]
@@ -86,6 +89,14 @@ def _attend(
                     for d in range(LANES, head_size, LANES):
                         dot = multiply_add(load(q, query + g * head_size + d), load(kv_cache, key + d), dot)
                     put(scores, g * longest + begin + offset, total(dot) * scale)
+        quantized = scales.size > 0
+        places = num_blocks * block_size * kv_heads  # scales from K's to V's
+        if quantized:
+            for past in range(first, context):
+                place = np.int64(get_int(block_tables, table + past // block_size)) * block_size + past % block_size
+                share = get(scales, place * kv_heads + head)
+                for g in range(group):
+                    put(scores, g * longest + past, get(scores, g * longest + past) * share)
         target = (token * num_heads + head * group) * head_size
         for g in range(group):
             row = g * longest
@@ -100,6 +111,11 @@ def _attend(
                 p = exp_nonpositive(get(scores, row + past) - top)
                 put(scores, row + past, p)
                 weight += p
+            if quantized:
+                for past in range(first, context):
+                    place = np.int64(get_int(block_tables, table + past // block_size)) * block_size + past % block_size
+                    share = get(scales, places + place * kv_heads + head)
+                    put(scores, row + past, get(scores, row + past) * share)
             inverse = splat(_ONE / weight)
             d = 0
             while d + 4 * LANES <= head_size:  # four sums at once hide the latency of multiply-add
@@ -139,7 +155,7 @@ def paged_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    kv_cache: torch.Tensor,
+    kv_cache: KVCache,
     meta: AttentionMetadata,
     scale: float,
     sliding_window: int = 0,
@@ -147,7 +163,9 @@ def paged_attention(
     pool: ThreadPoolExecutor | None = None,
     workers: int = 1,
 ) -> torch.Tensor:
-    """As reference.paged_attention, in q's dtype (float32 or bfloat16, the cache's too); head_size is a multiple of 8.
+    """As reference.paged_attention, in q's dtype (float32 or bfloat16; the cache's too unless it is quantized).
+
+    head_size is a multiple of 8.
 
     q [T, heads, head_size] may have any stride between tokens. k and v [T, kv_heads, head_size] are this step's,
     already in the cache as well. pool: threads for work above PARALLEL_WORK, which is split into `workers` parts.
@@ -171,7 +189,8 @@ def paged_attention(
     arguments = (
         as_array(q),
         q.stride(0),
-        as_array(kv_cache),
+        as_array(kv_cache.data if isinstance(kv_cache, QuantizedKV) else kv_cache),
+        as_array(kv_cache.scales) if isinstance(kv_cache, QuantizedKV) else _NO_SCALES,
         meta.block_tables,
         meta.token_rows,
         meta.positions,

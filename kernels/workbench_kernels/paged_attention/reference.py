@@ -2,12 +2,13 @@
 
 import torch
 
+from workbench_kernels.kv_cache import KVCache, QuantizedKV, dequantize
 from workbench_kernels.metadata import AttentionMetadata
 
 
 def paged_attention(
     q: torch.Tensor,
-    kv_cache: torch.Tensor,
+    kv_cache: KVCache,
     meta: AttentionMetadata,
     scale: float,
     sliding_window: int = 0,
@@ -18,6 +19,8 @@ def paged_attention(
     Query head h reads KV head h // (heads / kv_heads). A token at position p sees positions up to p, and of those the
     last sliding_window where that is above 0. soft_cap c above 0 turns a score s into c tanh(s / c).
     """
+    if isinstance(kv_cache, QuantizedKV):
+        kv_cache = dequantize(kv_cache.data, kv_cache.scales)
     block_size, kv_heads = kv_cache.shape[2], kv_cache.shape[3]
     group = q.shape[1] // kv_heads
     out = torch.empty(q.shape, dtype=torch.float32, device=q.device)

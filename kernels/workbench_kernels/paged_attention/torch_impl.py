@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional as F
 
+from workbench_kernels.kv_cache import KVCache, QuantizedKV
 from workbench_kernels.metadata import AttentionMetadata, QuerySpan
 
 
@@ -10,7 +11,7 @@ def attend_span(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    kv_cache: torch.Tensor,
+    kv_cache: KVCache,
     meta: AttentionMetadata,
     span: QuerySpan,
     scale: float,
@@ -27,7 +28,11 @@ def attend_span(
         block_size = kv_cache.shape[2]
         first = max(0, span.context - length + 1 - sliding_window) // block_size * block_size if sliding_window else 0
         table = meta.device.block_tables[span.row, first // block_size : -(-span.context // block_size)]
-        keys, values = kv_cache[:, table.long()].flatten(1, 2)[:, : span.context - first].unbind(0)
+        if isinstance(kv_cache, QuantizedKV):
+            gathered = kv_cache.gather(table.long()).to(q.dtype)
+        else:
+            gathered = kv_cache[:, table.long()]
+        keys, values = gathered.flatten(1, 2)[:, : span.context - first].unbind(0)
     mask = None
     is_causal = first == 0 and span.context == length and not 0 < sliding_window < length
     if (length > 1 and not is_causal) or sliding_window:
@@ -74,7 +79,7 @@ def paged_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    kv_cache: torch.Tensor,
+    kv_cache: KVCache,
     meta: AttentionMetadata,
     scale: float,
     sliding_window: int = 0,

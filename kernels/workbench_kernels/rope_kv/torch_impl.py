@@ -2,11 +2,15 @@
 
 import torch
 
+from workbench_kernels.kv_cache import KVCache, QuantizedKV
 from workbench_kernels.metadata import AttentionMetadata
 
 
-def write_kv(k: torch.Tensor, v: torch.Tensor, kv_cache: torch.Tensor, meta: AttentionMetadata) -> None:
-    """Copy k and v [T, kv_heads, head_size] to their slots of the cache, as they are."""
+def write_kv(k: torch.Tensor, v: torch.Tensor, kv_cache: KVCache, meta: AttentionMetadata) -> None:
+    """Copy k and v [T, kv_heads, head_size] to their slots of the cache, as they are or as QuantizedKV.write does."""
+    if isinstance(kv_cache, QuantizedKV):
+        kv_cache.write(meta.device.slot_mapping, k, v)
+        return
     slots = kv_cache.flatten(1, 2)
     slots[0].index_copy_(0, meta.device.slot_mapping, k)
     slots[1].index_copy_(0, meta.device.slot_mapping, v)
@@ -15,7 +19,7 @@ def write_kv(k: torch.Tensor, v: torch.Tensor, kv_cache: torch.Tensor, meta: Att
 def rope_and_write_kv(
     qkv: torch.Tensor,
     cos_sin: torch.Tensor,
-    kv_cache: torch.Tensor,
+    kv_cache: KVCache,
     meta: AttentionMetadata,
     num_heads: int,
     q_norm: torch.Tensor | None = None,

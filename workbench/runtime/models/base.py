@@ -7,6 +7,7 @@ import torch
 
 from workbench.core.weights import WeightRow
 from workbench_kernels.dispatch import KernelSet
+from workbench_kernels.kv_cache import KVCache
 from workbench_kernels.metadata import AttentionMetadata
 
 
@@ -17,7 +18,7 @@ class Model(Protocol):
         self,
         token_ids: torch.Tensor,
         meta: AttentionMetadata,
-        kv_layers: Sequence[torch.Tensor],
+        kv_layers: Sequence[KVCache],
         kernels: KernelSet,
         sample_rows: torch.Tensor | None,
     ) -> torch.Tensor:

@@ -11,6 +11,7 @@ from workbench.runtime.linear import Linear
 from workbench.runtime.models.decoder_config import DecoderConfig, rope_table
 from workbench.runtime.quantization import MakeLinear, QuantizedLinear
 from workbench_kernels.dispatch import KernelSet
+from workbench_kernels.kv_cache import KVCache
 from workbench_kernels.metadata import AttentionMetadata
 
 # Gives the checkpoint's tensor of that name and shape, in the model's dtype and on its device. Raises if there is none.
@@ -97,7 +98,7 @@ class Decoder:
         self,
         token_ids: torch.Tensor,
         meta: AttentionMetadata,
-        kv_layers: Sequence[torch.Tensor],
+        kv_layers: Sequence[KVCache],
         kernels: KernelSet,
         sample_rows: torch.Tensor | None,
     ) -> torch.Tensor:

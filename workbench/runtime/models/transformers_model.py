@@ -23,6 +23,7 @@ from workbench.runtime.checkpoints import Stored, held_bytes, is_plain, kind_of
 from workbench.runtime.linear import Linear
 from workbench.runtime.quantization import MakeLinear, QuantizedLinear
 from workbench_kernels.dispatch import KernelSet, select_kernels
+from workbench_kernels.kv_cache import KVCache
 from workbench_kernels.metadata import AttentionMetadata, make_metadata
 
 ATTENTION_NAME = "workbench_paged"
@@ -39,7 +40,7 @@ class _Step:
     __slots__ = ("kernels", "kv_layers", "layer_of", "meta", "new_layers")
 
     def __init__(self) -> None:
-        self.kv_layers: Sequence[torch.Tensor] = ()
+        self.kv_layers: Sequence[KVCache] = ()
         self.meta: AttentionMetadata | None = None
         self.kernels: KernelSet | None = None
         self.layer_of: dict[int, int] = {}  # id of an attention module -> its layer, in order of first use
@@ -188,7 +189,7 @@ class TransformersModel:
         self,
         token_ids: torch.Tensor,
         meta: AttentionMetadata,
-        kv_layers: Sequence[torch.Tensor],
+        kv_layers: Sequence[KVCache],
         kernels: KernelSet,
         sample_rows: torch.Tensor | None,
     ) -> torch.Tensor:
