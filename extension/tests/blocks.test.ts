@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import type { BlockEvent } from "../src/generated.ts";
 import { TraceStore } from "../src/store.ts";
 import { tellBlock } from "../src/views/block_card.ts";
 import { BlockColours, type BlockMode } from "../src/views/block_colours.ts";
@@ -18,6 +19,7 @@ import {
   visibleCells,
   zoomAt,
 } from "../src/views/block_layout.ts";
+import { BlockMotion, effectsOf, MOTION_MS, ringAt } from "../src/views/block_motion.ts";
 import { payload, recordedTrace, shortRun, snapshot } from "./support.ts";
 
 const BOX: Box = { width: 1200, height: 400, scale: 1 };
@@ -108,6 +110,32 @@ test("panning stops at the edges, and a block out of sight is brought into it", 
   assert.ok(column >= cells.firstColumn && column <= cells.lastColumn && row <= cells.lastRow && row >= cells.firstRow);
   const middle = lookAt(layout, BOX, fit.columns / 2, fit.rows / 2);
   assert.deepEqual([middle.x, middle.y], [fit.columns / 2, fit.rows / 2]);
+});
+
+test("effects: one a block, only for the step that follows, and over after their time", () => {
+  const events: BlockEvent[] = [
+    { kind: "evict", block: 3, request_id: "", other: "" },
+    { kind: "allocate", block: 3, request_id: "r1", other: "" },
+    { kind: "copy", block: 5, request_id: "r1", other: "2" },
+    { kind: "cache", block: 1, request_id: "", other: "aa" },
+  ];
+  assert.deepEqual(effectsOf(events), [
+    { block: 3, kind: "evict", from: null },
+    { block: 5, kind: "copy", from: 2 },
+  ]);
+  const motion = new BlockMotion();
+  motion.shown(7, events, true, 0);
+  assert.equal(motion.at(1), null, "nothing moves for the first state that is seen");
+  motion.shown(8, events, true, 100);
+  assert.equal(motion.at(100 + MOTION_MS / 2)!.share, 0.5);
+  motion.shown(8, events, true, 300);
+  assert.equal(motion.at(100 + MOTION_MS / 2)!.share, 0.5, "the same step again does not begin anew");
+  assert.equal(motion.at(100 + MOTION_MS), null);
+  motion.shown(9, events, false, 600);
+  assert.equal(motion.at(601), null, "not at high speed, nor when reduced motion is asked for");
+  motion.shown(12, events, true, 700);
+  assert.equal(motion.at(701), null, "a jump in time is no motion");
+  assert.deepEqual(ringAt("allocate", 1), { size: 1, alpha: 0 });
 });
 
 test("a block's story: its tokens as text, its owners, its hash chain, its last use", () => {

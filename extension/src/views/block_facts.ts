@@ -15,7 +15,7 @@ export function changedBlocks(store: TraceStore, from: number, to: number): numb
     for (const event of store.steps[i]!.record.block_events) {
       if (event.kind === "resize") return null;
       touched.add(event.block);
-      if (event.kind === "copy") touched.add(Number(event.other));
+      if (event.kind === "copy" || event.kind === "move") touched.add(Number(event.other));
     }
   }
   return [...touched];

@@ -1,7 +1,6 @@
 // Block map: where is the memory, whose is it, what is shared, what goes next?
 
 import { int } from "../format.ts";
-import type { BlockEventKind } from "../generated.ts";
 import type { EngineState } from "../replay.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
@@ -28,6 +27,7 @@ import {
   visibleCells,
   zoomAt,
 } from "./block_layout.ts";
+import { BlockMotion, effectsOf, ringAt } from "./block_motion.ts";
 import { BlockRaster } from "./block_raster.ts";
 import { BlockStrip } from "./block_strip.ts";
 
@@ -70,6 +70,8 @@ class BlocksView implements View {
   private readonly empty = emptyState("Waiting for the engine", "Its blocks appear here as soon as it answers.");
   private readonly colours = new BlockColours();
   private readonly raster = new BlockRaster();
+  private readonly motion = new BlockMotion();
+  private readonly calm = matchMedia("(prefers-reduced-motion: reduce)");
   private mode: BlockMode = "owner";
   private fit: BlockLayout | null = null;
   private layout: BlockLayout | null = null;
@@ -275,26 +277,38 @@ class BlocksView implements View {
       status?.state === "paused" ||
       (status?.speed ?? Number.POSITIVE_INFINITY) <= SLOW_STEPS_PER_SECOND;
     const step = session.store.stepAt(session.cursor);
-    if (!slow || step === null || this.layout!.pitch < 6 * this.box.scale) return;
+    const visible = slow && this.layout!.pitch >= 6 * this.box.scale;
+    const events = step?.record.block_events ?? [];
+    const now = performance.now();
+    this.motion.shown(state.step, events, visible && !this.calm.matches, now);
+    if (!visible) return;
     const theme = this.context.theme();
-    const colours: Partial<Record<BlockEventKind, string>> = {
-      allocate: theme.fg,
-      share: theme.accent,
-      copy: theme.good,
-      move: theme.good,
-      evict: theme.danger,
-    };
-    const kinds = new Map<number, BlockEventKind>();
-    for (const event of step.record.block_events) {
-      if (event.kind === "cache" || event.kind === "resize") continue;
-      // An eviction is always followed by the allocation that it made room for: show the eviction.
-      if (kinds.get(event.block) === "evict" && event.kind === "allocate") continue;
-      kinds.set(event.block, event.kind);
+    const colours = { allocate: theme.fg, share: theme.accent, copy: theme.good, move: theme.good, evict: theme.danger, free: theme.fg3 };
+    for (const { block, kind } of effectsOf(events)) {
+      if (block < state.numBlocks) this.outline(block, colours[kind], kind === "free" ? [3, 2] : [], 1.5);
     }
-    for (const [block, kind] of kinds) {
-      if (block >= state.numBlocks) continue;
-      this.outline(block, colours[kind] ?? theme.fg3, kind === "free" ? [3, 2] : [], 1.5);
+    const motion = this.motion.at(now);
+    if (motion === null) return;
+    const target = this.surface.context;
+    const side = (this.layout!.pitch - this.layout!.gap) / this.box.scale;
+    target.save();
+    target.lineWidth = 2;
+    for (const { block, kind, from } of motion.effects) {
+      const { size, alpha } = ringAt(kind, motion.share);
+      const { x, y } = this.centre(block);
+      target.globalAlpha = alpha;
+      target.strokeStyle = colours[kind];
+      target.strokeRect(x - (side * size) / 2, y - (side * size) / 2, side * size, side * size);
+      if (from === null) continue;
+      // The copy travels from the shared block to its own.
+      const start = this.centre(from);
+      target.fillStyle = colours.copy;
+      target.beginPath();
+      target.arc(start.x + (x - start.x) * motion.share, start.y + (y - start.y) * motion.share, 4, 0, 2 * Math.PI);
+      target.fill();
     }
+    target.restore();
+    this.context.invalidate();
   }
 
   private drawSelection(state: EngineState, table: readonly number[] | undefined): void {
