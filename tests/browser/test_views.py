@@ -501,6 +501,57 @@ def test_a_million_blocks_are_drawn_and_any_can_be_reached(harness: Open) -> Non
     expect(page.get_by_test_id("block-size")).to_contain_text("px a block")
 
 
+AXE = ROOT / "extension" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("state", ["paused", "empty", "lost"])
+def test_no_accessibility_rule_is_broken(harness: Open, theme: str, state: str) -> None:
+    """axe-core's rules, contrast included, over the whole dashboard with a request and a block picked."""
+    page = harness(f"theme={theme}&" + ("until=-1&state=idle" if state == "empty" else "until=300&paused"))
+    if state != "empty":
+        page.locator("[data-testid^=request-]").nth(2).click()
+        page.get_by_test_id("block-map").click(position={"x": 60, "y": 80})
+        expect(page.get_by_test_id("block-story")).to_be_visible()
+    if state == "lost":
+        page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(model => model.fire('comm:close'))")
+        expect(page.get_by_test_id("state")).to_have_text("disconnected")
+    page.mouse.move(1, 1)
+    # Colours are only right once nothing fades: without motion that is at once, after a frame.
+    page.emulate_media(reduced_motion="reduce")
+    page.wait_for_timeout(300)
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("() => axe.run('.iw', {resultTypes: ['violations']})")
+    broken = [
+        f"{rule['id']}: {rule['help']}: {node['target']} {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+    assert broken == []
+    assert len(found["passes"]) > 10, "the rules were applied"
+
+
+def test_motion_ends_and_is_off_when_the_reader_asks_for_it(harness: Open) -> None:
+    pixels = "canvas => canvas.toDataURL()"
+    for reduced in (True, False):
+        page = harness("view=controls,blocks&until=300&paused", (1000, 800))
+        page.emulate_media(reduced_motion="reduce" if reduced else "no-preference")
+        canvas = page.get_by_test_id("block-map").locator("canvas")
+        pictures = []
+        for _ in range(12):  # until a step with block events
+            page.get_by_test_id("step").click()
+            page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            pictures = [canvas.evaluate(pixels) for _ in range(6)]
+            page.wait_for_timeout(600)
+            pictures.append(canvas.evaluate(pixels))
+            if len(set(pictures)) > 1 and not reduced:
+                break
+            assert not reduced or len(set(pictures[1:])) == 1
+        assert (len(set(pictures)) > 1) != reduced
+        page.wait_for_timeout(300)
+        assert canvas.evaluate(pixels) == pictures[-1]
+
+
 def test_limits_are_typed_or_dragged_and_the_goodput_follows(harness: Open) -> None:
     page = harness("view=latency&until=400&paused", (900, 500))
     served = page.get_by_test_id("goodput")

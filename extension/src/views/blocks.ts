@@ -90,7 +90,14 @@ class BlocksView implements View {
     const button = (text: string, label: string, id: string, click: () => void): HTMLElement =>
       h(
         "button",
-        { type: "button", class: "iw-button", title: label, "aria-label": label, "data-testid": id, onclick: click },
+        {
+          type: "button",
+          class: "iw-button",
+          title: label,
+          "aria-label": `${text}: ${label}`,
+          "data-testid": id,
+          onclick: click,
+        },
         text,
       );
     const buttons = h(
@@ -116,7 +123,13 @@ class BlocksView implements View {
     element.append(
       h("div", { class: "iw-toolbar" }, modes, this.legend, buttons),
       this.stage,
-      h("div", { class: "iw-map-foot" }, this.hint, this.strip.element, this.picked),
+      h(
+        "div",
+        { class: "iw-map-foot", tabindex: "0", role: "group", "aria-label": "What is picked" },
+        this.hint,
+        this.strip.element,
+        this.picked,
+      ),
     );
     this.stage.append(this.empty);
     this.surface = new Surface(this.stage, "Map of the KV cache blocks", () => context.invalidate());

@@ -59,7 +59,14 @@ class TimelineView implements View {
     const button = (text: string, label: string, id: string, click: () => void): HTMLButtonElement =>
       h(
         "button",
-        { type: "button", class: "iw-button", title: label, "aria-label": label, "data-testid": id, onclick: click },
+        {
+          type: "button",
+          class: "iw-button",
+          title: label,
+          "aria-label": `${text}: ${label}`,
+          "data-testid": id,
+          onclick: click,
+        },
         text,
       );
     this.followButton = button("Follow", "Keep the newest step in view", "timeline-follow", () => {

@@ -27,7 +27,11 @@ class TrafficView implements View {
   private readonly simulate: HTMLButtonElement;
   private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "traffic-notice" });
   private readonly words = h("div", { class: "iw-dim", "data-testid": "traffic-preview" });
-  private readonly progress = h("div", { class: "iw-progress", role: "progressbar" }, h("i", {}));
+  private readonly progress = h(
+    "div",
+    { class: "iw-progress", role: "progressbar", "aria-label": "Requests sent" },
+    h("i", {}),
+  );
   private readonly told = h("div", { role: "status", "data-testid": "traffic-progress" });
   private readonly form: HTMLElement;
   private readonly away = emptyState(
@@ -57,6 +61,7 @@ class TrafficView implements View {
       {
         class: "iw-select",
         title: "How lengths lie between their limits",
+        "aria-label": "How lengths lie between their limits",
         "data-testid": "traffic-lengths",
         onchange: changed,
       },
