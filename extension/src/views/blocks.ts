@@ -296,7 +296,14 @@ class BlocksView implements View {
     this.motion.shown(state.step, events, visible && !this.calm.matches, now);
     if (!visible) return;
     const theme = this.context.theme();
-    const colours = { allocate: theme.fg, share: theme.accent, copy: theme.good, move: theme.good, evict: theme.danger, free: theme.fg3 };
+    const colours = {
+      allocate: theme.fg,
+      share: theme.accent,
+      copy: theme.good,
+      move: theme.good,
+      evict: theme.danger,
+      free: theme.fg3,
+    };
     for (const { block, kind } of effectsOf(events)) {
       if (block < state.numBlocks) this.outline(block, colours[kind], kind === "free" ? [3, 2] : [], 1.5);
     }
