@@ -19,7 +19,7 @@ from workbench.runtime.ledger import ledger
 from workbench.runtime.loader import LoadedModel
 from workbench.runtime.memory import check_room, plan_pool, pool_shape
 from workbench.runtime.sampler import sample
-from workbench.runtime.threads import step_threads, torch_threads
+from workbench.runtime.threads import on_device, step_threads, torch_threads
 from workbench_kernels.dispatch import BackendUnavailable, Choice, KernelSet, select_kernels
 from workbench_kernels.metadata import make_metadata
 
@@ -136,7 +136,7 @@ class TorchModelRunner:
         # One token through block 0, which nobody owns yet: the first prompt should not have to wait for compilers.
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
         table, device = np.zeros((1, 1), np.int32), self._device
-        with torch.inference_mode(), torch_threads(1):
+        with torch.inference_mode(), torch_threads(1), on_device(device):
             meta = make_metadata(
                 np.array([0, 1]), one, zero, table, self._kv.pool.block_size, device, self._kernels.query_tile
             )
@@ -162,7 +162,7 @@ class TorchModelRunner:
             self._max_num_seqs, batch.max_blocks, batch.block_size, device, self._kernels.query_tile
         )
         before = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
-        with torch.inference_mode():
+        with torch.inference_mode(), on_device(device):
             graphs = DecodeGraphs(
                 lambda tokens, meta: model.forward(tokens, meta, kv, kernels, None),
                 buffers,
@@ -189,7 +189,7 @@ class TorchModelRunner:
             raise EngineClosedError("this model runner was closed; make a new LLM")
         began = time.perf_counter()
         threads = step_threads(self._spec, sum(len(s.token_ids) for s in plan.scheduled), self._threads)
-        with torch.inference_mode(), torch_threads(threads):
+        with torch.inference_mode(), torch_threads(threads), on_device(torch.device(self._spec.device)):
             self._batch.update(plan)
             if not plan.scheduled:
                 return RunnerOutput({}, {}, time.perf_counter() - began, 0.0, 0.0)
@@ -220,7 +220,7 @@ class TorchModelRunner:
         count, device = len(token_ids), torch.device(self._spec.device)
         blocks = -(-count // SCORING_BLOCK)
         threads = step_threads(self._spec, count, self._threads)
-        with torch.inference_mode(), torch_threads(threads):
+        with torch.inference_mode(), torch_threads(threads), on_device(torch.device(self._spec.device)):
             kv = self._scoring_store(blocks)
             table = np.arange(blocks, dtype=np.int32)[None]
             meta = make_metadata(
