@@ -9,6 +9,7 @@ import transformers
 from workbench import LLM, SamplingParams
 from workbench.core.config import EngineArgs, resolve_scheduler_config
 from workbench.runtime.loader import load_model
+from workbench.runtime.memory import pool_shape
 from workbench.runtime.model_runner import TorchModelRunner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none here")
@@ -89,7 +90,9 @@ def test_seeded_draws_are_the_same_with_graphs(folder: Path) -> None:
 
 def test_a_gpu_gets_triton_and_graphs(folder: Path) -> None:
     loaded = load_model(EngineArgs(model=str(folder), device="cuda", dtype="bfloat16"))
-    runner = TorchModelRunner(loaded, resolve_scheduler_config(EngineArgs(), loaded.spec, 100))
+    runner = TorchModelRunner(
+        loaded, resolve_scheduler_config(EngineArgs(), loaded.spec, pool_shape(loaded.spec, 100, 16))
+    )
     assert runner._graphs is not None
     assert {choice.backend for choice in runner.kernel_choices} == {"triton"}
     assert runner._kv.layers[0].dtype is torch.bfloat16

@@ -12,6 +12,7 @@ from random_models import greedy_answers
 from workbench.core.config import EngineArgs, resolve_scheduler_config
 from workbench.runtime.decode_graphs import DecodeBuffers, DecodeGraphs, Step, bucket_sizes
 from workbench.runtime.loader import load_model
+from workbench.runtime.memory import pool_shape
 from workbench.runtime.model_runner import TorchModelRunner
 
 CPU = torch.device("cpu")
@@ -77,7 +78,9 @@ def test_recorded_steps_give_the_same_answers(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     prompts = [torch.randint(3, 97, (length,)).tolist() for length in (1, 7, 12)]
     loaded = load_model(EngineArgs(model=str(tmp_path), device="cpu"))
-    settings = resolve_scheduler_config(EngineArgs(block_size=4, max_num_seqs=4), loaded.spec, 40)
+    settings = resolve_scheduler_config(
+        EngineArgs(block_size=4, max_num_seqs=4), loaded.spec, pool_shape(loaded.spec, 40, 4)
+    )
     ran: list[int] = []
 
     def capture(step: Step) -> Step:

@@ -34,6 +34,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import NewRequest, ScheduledRequest, SchedulerOutput
 from workbench.llm import LLM
 from workbench.runtime.loader import LoadedModel
+from workbench.runtime.memory import pool_shape
 from workbench.runtime.model_runner import TorchModelRunner
 from workbench.runtime.models.decoder import Decoder
 from workbench.runtime.models.decoder_config import decoder_config
@@ -244,7 +245,8 @@ class _Bench:
         args = EngineArgs(
             block_size=BLOCK, max_num_seqs=max(requests, 1), max_num_batched_tokens=max(self.sizes.prefill, 512)
         )
-        return TorchModelRunner(loaded, resolve_scheduler_config(args, loaded.spec, blocks), "triton", eager)
+        pool = pool_shape(loaded.spec, blocks, BLOCK)
+        return TorchModelRunner(loaded, resolve_scheduler_config(args, loaded.spec, pool), "triton", eager)
 
     def _decode_steps(self, name: str, loaded: LoadedModel) -> Iterator[Row]:
         sizes, spec = self.sizes, loaded.spec
