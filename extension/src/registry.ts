@@ -7,29 +7,47 @@ const KEY = Symbol.for("inference-workbench");
 
 interface Registry {
   readonly sessions: Map<string, Session>;
+  readonly holders: Map<Session, number>;
 }
 
 function registry(): Registry {
   const page = globalThis as { [KEY]?: Registry };
-  page[KEY] ??= { sessions: new Map() };
+  page[KEY] ??= { sessions: new Map(), holders: new Map() };
   return page[KEY];
+}
+
+/** The page's session of an engine, kept with its trace, cursor and selection until everybody has released it. */
+export function holdSession(engineId: string): { session: Session; release: () => void } {
+  const { sessions, holders } = registry();
+  const session = sessions.get(engineId) ?? new Session(engineId);
+  sessions.set(engineId, session);
+  holders.set(session, (holders.get(session) ?? 0) + 1);
+  return {
+    session,
+    release: () => {
+      const left = (holders.get(session) ?? 1) - 1;
+      holders.set(session, left);
+      if (left > 0) return;
+      holders.delete(session);
+      if (sessions.get(engineId) === session) sessions.delete(engineId);
+    },
+  };
 }
 
 /** The page's session of an engine with `source` attached, and what takes it off again. */
 export function joinSession(engineId: string, source: Source): { session: Session; leave: () => void } {
-  const { sessions } = registry();
-  let session = sessions.get(engineId);
-  if (session === undefined) {
-    session = new Session(engineId);
-    sessions.set(engineId, session);
-  }
-  const joined = session;
-  const detach = joined.attach(source);
+  const { session, release } = holdSession(engineId);
+  const detach = session.attach(source);
   return {
-    session: joined,
+    session,
     leave: () => {
       detach();
-      if (joined.unused && sessions.get(engineId) === joined) sessions.delete(engineId);
+      release();
     },
   };
+}
+
+/** The page's session of an engine, if some view shows it. */
+export function sessionOf(engineId: string): Session | undefined {
+  return registry().sessions.get(engineId);
 }

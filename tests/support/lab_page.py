@@ -96,11 +96,37 @@ class LabPage:
 
     def open_cells(self, *sources: str, timeout: float = 60) -> None:
         """Open a new notebook of these code cells."""
+        self.open_notebook(self._write(sources), timeout)
+
+    def _write(self, sources: tuple[str, ...]) -> Path:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         path = self.server.root.parent / f"cells-{uuid.uuid4().hex[:8]}.ipynb"
         nbformat.write(notebook, path)
-        self.open_notebook(path, timeout)
+        return path
+
+    def open_beside(self, *sources: str) -> None:
+        """Open another new notebook on the same page; from now on it is the one that cells are run in."""
+        path = self._write(sources)
+        shutil.copyfile(path, self.server.root / path.name)
+        self.evaluate(OPEN, path.name)
+
+    def visit(self, path: str) -> None:
+        """Open a notebook that the server has already, in a workspace of its own."""
+        workspace = f"test-{uuid.uuid4().hex[:8]}"
+        self.page.goto(f"{self.server.url}/lab/workspaces/{workspace}?token={self.server.token}")
+        self.page.wait_for_function("() => window.jupyterapp !== undefined")
+        self.evaluate(OPEN, path)
+
+    def take_up(self) -> None:
+        """After a reload: go on with the first notebook that the page has restored."""
+        self.page.wait_for_function("() => window.jupyterapp !== undefined")
+        script = """async () => {
+            const app = window.jupyterapp;
+            await app.restored;
+            return [...app.shell.widgets('main')].find(w => w.context?.path.endsWith('.ipynb')).context.path;
+        }"""
+        self.evaluate(OPEN, self.evaluate(script))
 
     def close(self) -> None:
         """End the kernel and close the page."""

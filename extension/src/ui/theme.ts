@@ -1,37 +1,9 @@
 // Colours for canvases: the fixed palettes, and the surface colours as the style sheet resolves them.
 
 import type { Reason } from "../generated.ts";
+import { paletteOf } from "./palettes.ts";
 
 export type Rgb = readonly [number, number, number];
-
-// Ten hues in the spirit of Okabe and Ito, neighbours far apart in hue and in lightness; one set per background.
-const REQUESTS_DARK = [
-  "#56b4e9",
-  "#e69f00",
-  "#1fbf87",
-  "#e38fc4",
-  "#e3d04f",
-  "#f2724a",
-  "#6f8dff",
-  "#a5dcd2",
-  "#c79a68",
-  "#b08cff",
-];
-const REQUESTS_LIGHT = [
-  "#2b93d1",
-  "#d98a00",
-  "#00936a",
-  "#c2578f",
-  "#ad9a00",
-  "#d2501a",
-  "#3a5bd9",
-  "#3f9f93",
-  "#8a6237",
-  "#7b4fd6",
-];
-
-/** Colours that requests are told apart by; a request's colour is its index modulo this. */
-export const NUM_HUES = REQUESTS_DARK.length;
 
 const REASONS_DARK: Record<Reason, string> = {
   no_blocks: "#ff7a59",
@@ -120,7 +92,7 @@ export function followTheme(
   const observer = new MutationObserver(apply);
   observer.observe(document.body, {
     attributes: true,
-    attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"],
+    attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "data-iw-palette", "class"],
   });
   const query = matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", apply);
@@ -149,7 +121,7 @@ function readTheme(root: HTMLElement): Theme {
   probe.style.fontFamily = "var(--iw-mono)";
   const mono = getComputedStyle(probe).fontFamily;
   probe.remove();
-  const requests = dark ? REQUESTS_DARK : REQUESTS_LIGHT;
+  const requests = paletteOf(document.body.dataset["iwPalette"])[dark ? "dark" : "light"];
   const reasons = dark ? REASONS_DARK : REASONS_LIGHT;
   return {
     ...resolved,

@@ -3,7 +3,8 @@
 
 import type { EngineState } from "../replay.ts";
 import type { TraceStore } from "../store.ts";
-import { mix, NUM_HUES, type Rgb, rgb, type Theme } from "../ui/theme.ts";
+import { NUM_HUES } from "../ui/palettes.ts";
+import { mix, type Rgb, rgb, type Theme } from "../ui/theme.ts";
 import { changedBlocks, ownersOfAll, ownersOfSome } from "./block_facts.ts";
 
 export type BlockMode = "owner" | "state" | "refs" | "age" | "next";

@@ -1,0 +1,186 @@
+// A panel of the main area: one view of one engine, which it follows through hiding, reloads and restarts.
+
+import type { Message } from "@lumino/messaging";
+import { Widget } from "@lumino/widgets";
+
+import { mount } from "../mount.ts";
+import { holdSession } from "../registry.ts";
+import { h } from "../ui/dom.ts";
+import { chooseEngine } from "./engine_choice.ts";
+import type { Hub } from "./hub.ts";
+import { viewIcon } from "./icons.ts";
+import type { KernelLink } from "./kernel_link.ts";
+import type { EngineSummary } from "./lab_protocol.ts";
+import { viewTitle } from "./words.ts";
+
+/** What a panel is, in a form that the layout restorer keeps. */
+export interface PanelArgs {
+  id: string;
+  view: string;
+  /** The notebook or console whose kernel has the engine. */
+  path: string;
+  engineId: string;
+  ordinal: number;
+}
+
+export interface PanelActions {
+  openNotebook(path: string): void;
+  /** The panel shows another engine than before. */
+  rebound(panel: ViewPanel): void;
+}
+
+interface Held {
+  readonly engineId: string;
+  readonly link: KernelLink;
+  /** Takes the panel off the stream; null while it is out of sight. */
+  release: (() => void) | null;
+  readonly unmount: () => void;
+  readonly forget: () => void;
+}
+
+export class ViewPanel extends Widget {
+  private readonly hub: Hub;
+  private readonly actions: PanelActions;
+  private wanted: PanelArgs;
+  private held: Held | null = null;
+  private readonly banner = h("div", { class: "iw-lab-banner", role: "status" });
+  private readonly body = h("div", { class: "iw-lab-body" });
+  private readonly waiting = h("div", { class: "iw-lab-waiting", role: "status", "data-testid": "panel-waiting" });
+  private readonly stop: () => void;
+
+  constructor(hub: Hub, args: PanelArgs, actions: PanelActions) {
+    super();
+    this.hub = hub;
+    this.wanted = args;
+    this.actions = actions;
+    this.id = args.id;
+    this.addClass("iw-lab-panel");
+    this.node.dataset["testid"] = `panel-${args.view}`;
+    this.node.tabIndex = -1;
+    this.title.icon = viewIcon(args.view);
+    this.title.closable = true;
+    this.node.append(this.banner, this.body, this.waiting);
+    this.node.addEventListener("focusin", () => this.hub.use(this.wanted.engineId));
+    this.stop = hub.onChange(() => this.refresh());
+    this.retitle(null);
+  }
+
+  get args(): PanelArgs {
+    return this.wanted;
+  }
+
+  override dispose(): void {
+    if (this.isDisposed) return;
+    this.stop();
+    this.letGo();
+    super.dispose();
+  }
+
+  protected override onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    this.refresh();
+  }
+
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.refresh();
+  }
+
+  /** Out of sight, a panel takes no frames; it keeps what it has shown, its cursor and its drafts. */
+  protected override onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.held?.release?.();
+    if (this.held !== null) this.held.release = null;
+  }
+
+  /** A closed panel is gone: nothing may go on streaming to it. */
+  protected override onCloseRequest(message: Message): void {
+    super.onCloseRequest(message);
+    this.dispose();
+  }
+
+  protected override onActivateRequest(message: Message): void {
+    super.onActivateRequest(message);
+    this.hub.use(this.wanted.engineId);
+    const inside = this.node.querySelector<HTMLElement>(".iw");
+    (inside ?? this.node).focus({ preventScroll: true });
+  }
+
+  private refresh(): void {
+    if (this.isDisposed) return;
+    const place = this.hub.placeAt(this.wanted.path);
+    const engine = place === undefined ? null : chooseEngine(this.wanted, place.link.engines);
+    this.retitle(engine);
+    if (place !== undefined && engine !== null && this.isVisible) this.display(engine, place.link);
+    this.explain(place !== undefined, engine !== null, place?.link.problem ?? null);
+  }
+
+  private display(engine: EngineSummary, link: KernelLink): void {
+    const { held } = this;
+    if (held?.engineId === engine.engine_id && held.link === link) {
+      held.release ??= link.share(engine.engine_id).release;
+      return;
+    }
+    this.letGo();
+    const { session, release } = link.share(engine.engine_id);
+    // The session outlives the times in which the panel is out of sight and takes no part in it.
+    const forget = holdSession(engine.engine_id).release;
+    const unmount = mount(session, this.wanted.view, this.body);
+    this.held = { engineId: engine.engine_id, link, release, unmount, forget };
+    if (engine.engine_id !== this.wanted.engineId) {
+      this.wanted = { ...this.wanted, engineId: engine.engine_id };
+      this.actions.rebound(this);
+    }
+  }
+
+  private letGo(): void {
+    this.held?.unmount();
+    this.held?.release?.();
+    this.held?.forget();
+    this.held = null;
+  }
+
+  /** What to say when there is no engine to show, over nothing or over what was seen last. */
+  private explain(open: boolean, engine: boolean, problem: string | null): void {
+    const name = this.wanted.path.split("/").at(-1) ?? this.wanted.path;
+    const gone = !open || !engine;
+    this.banner.hidden = !(problem !== null || (gone && this.held !== null));
+    this.waiting.hidden = this.held !== null;
+    if (problem !== null) return this.banner.replaceChildren(problem);
+    if (!gone) return;
+    const button = h(
+      "button",
+      { class: "iw-lab-button", onclick: () => this.actions.openNotebook(this.wanted.path) },
+      open ? "Go to the notebook" : "Open the notebook",
+    );
+    if (this.held !== null) {
+      const text = open
+        ? `The kernel of ${name} has no engine now. This is what was seen last; run the cell that makes one and the panel goes on with it.`
+        : `${name} is not open. This is what was seen last.`;
+      return this.banner.replaceChildren(h("span", {}, text), button);
+    }
+    const icon = h("div", { class: "iw-lab-waiting-icon" });
+    viewIcon(this.wanted.view).element({ container: icon });
+    this.waiting.replaceChildren(
+      icon,
+      h("strong", {}, open ? `Waiting for an engine in ${name}` : `${name} is not open`),
+      h(
+        "p",
+        {},
+        ...(open
+          ? ["Run the cell that makes one: ", h("code", {}, "llm = LLM()"), ". This panel shows it then."]
+          : ["This panel shows an engine of that notebook's kernel."]),
+      ),
+      button,
+    );
+  }
+
+  private retitle(engine: EngineSummary | null): void {
+    const place = this.hub.placeAt(this.wanted.path);
+    const several = this.hub.engines.length > 1;
+    const which = several && place !== undefined && engine !== null ? ` · ${place.name} #${engine.ordinal}` : "";
+    this.title.label = `${viewTitle(this.wanted.view)}${which}`;
+    const model = engine === null ? "no engine yet" : `${engine.model}, engine ${engine.ordinal}`;
+    this.title.caption = `${viewTitle(this.wanted.view)}: ${model}\n${this.wanted.path}`;
+  }
+}

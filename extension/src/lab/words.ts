@@ -1,0 +1,44 @@
+// How the extension speaks of an engine: the same words in the sidebar, the status bar and the panels' titles.
+
+import { int, percent } from "../format.ts";
+import type { EngineMode } from "../protocol.ts";
+import { isViewName, VIEWS } from "../views/index.ts";
+import type { EngineSummary } from "./lab_protocol.ts";
+
+const STATE_NAMES: Record<EngineMode, string> = {
+  running: "running",
+  idle: "idle",
+  paused: "paused",
+  closed: "stopped",
+  error: "failed",
+};
+
+export function stateName(state: EngineMode): string {
+  return STATE_NAMES[state];
+}
+
+export function tokensPerSecond(engine: EngineSummary): string {
+  return int(engine.tokens_per_second);
+}
+
+export function kvShare(engine: EngineSummary): number {
+  return engine.num_blocks === 0 ? 0 : engine.num_used_blocks / engine.num_blocks;
+}
+
+export function statusLine(engine: EngineSummary): string {
+  const parts = [stateName(engine.state)];
+  if (engine.state !== "closed") {
+    parts.unshift(`KV ${percent(kvShare(engine))}`);
+    parts.unshift(`${tokensPerSecond(engine)} tok/s`);
+  }
+  return parts.join(" · ");
+}
+
+/** Can it be told to do anything? */
+export function commandable(engine: EngineSummary): boolean {
+  return engine.state !== "closed";
+}
+
+export function viewTitle(view: string): string {
+  return isViewName(view) ? VIEWS[view].title : "Dashboard";
+}

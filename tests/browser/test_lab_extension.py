@@ -1,0 +1,356 @@
+"""The JupyterLab extension in a real JupyterLab: sidebar, panels, layout, restart, reload, two browsers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from dashboard import plain
+from lab_extension import Workbench
+from lab_page import LabPage
+from playwright.sync_api import Browser, FloatRect, Locator, expect
+
+MAKE = """
+from workbench import LLM, SamplingParams
+llm = LLM(num_gpu_blocks_override=64, max_num_seqs=4, max_num_batched_tokens=64)
+"""
+
+# Work in the middle, standing still: everything that a page shows of it can be compared.
+PAUSED = """
+llm.pause()
+params = SamplingParams(temperature=0.8, max_tokens=60, ignore_eos=True, seed=1)
+handles = [llm.submit(text, params) for text in ("Once upon a time", "The dog", "A mouse", "Tom and", "One day")]
+records = llm.step(12)
+"""
+
+# A cell that keeps the kernel busy and says what it sees of its engine, until that has stood still at two steps.
+BLOCKING = """
+import time
+llm.set_speed(20)
+handles = [llm.submit(text, SamplingParams(max_tokens=400, ignore_eos=True)) for text in ("Once", "The dog ran")]
+seen = []
+while len(seen) < 2:
+    time.sleep(0.02)
+    status = llm.status()
+    if status.state == "paused" and status.step not in seen:
+        seen.append(status.step)
+        print(f"paused at {status.step}.")
+"""
+
+ENGINE = "llm.engine_id"
+FACTS = (
+    "(lambda s, p: (s.state, s.step, s.num_running, s.num_waiting, p.num_blocks - p.num_free, p.num_blocks))"
+    "(llm.status(), llm._loop.core.scheduler.kv.pool)"
+)
+
+
+@pytest.fixture
+def workbench(lab: LabPage) -> Workbench:
+    return Workbench(lab)
+
+
+def ready(lab: LabPage, *cells: str) -> str:
+    """A notebook of these cells, the first run; returns its engine's id."""
+    lab.open_cells(MAKE, *cells)
+    lab.run_cell(0)
+    return str(lab.ask(ENGINE))
+
+
+def test_the_sidebar_says_what_to_do_and_then_lists_the_engine_with_its_own_numbers(
+    lab: LabPage, workbench: Workbench
+) -> None:
+    lab.open_cells(MAKE, PAUSED)
+    workbench.show_sidebar()
+    expect(workbench.sidebar.get_by_test_id("sidebar-empty")).to_contain_text("llm = LLM()")
+    expect(workbench.status).to_be_hidden()
+    lab.run_cell(0)
+    engine = lab.ask(ENGINE)
+    expect(workbench.card(engine).get_by_test_id("engine-state")).to_have_text("idle")
+    lab.run_cell(1)
+    state, step, running, waiting, used, blocks = lab.ask(FACTS)
+    expect(workbench.card(engine).get_by_test_id("engine-facts")).to_have_text(f"cpu · float32 · step {step}")
+    shown = workbench.figures(engine)
+    assert shown["state"] == state == "paused"
+    assert int(shown["running"].split()[0]) == running == 4
+    assert int(shown["waiting"].split()[0]) == waiting == 1
+    share = re.match(r"[\d.]+", shown["kv"])
+    assert share is not None
+    assert float(share[0]) == pytest.approx(100 * used / blocks, abs=0.5)
+    assert used > 0
+    assert int(shown["rate"].split()[0]) == 0
+    expect(workbench.status).to_contain_text("paused")
+    assert not lab.console_errors
+
+
+def test_a_panel_shows_the_engine_s_own_state_and_shares_cursor_and_selection_with_the_cell(
+    lab: LabPage, workbench: Workbench
+) -> None:
+    engine = ready(lab, PAUSED, "llm.view('controls')")
+    lab.run_cell(1)
+    lab.run_cell(2)
+    workbench.show_sidebar()
+    requests = workbench.open(engine, "requests")
+    at = last_step(lab)
+    workbench.wait_step(engine, at)
+    assert workbench.state(engine) == lab.ask(plain("llm.snapshot()"))
+    requests.locator("[data-testid^=request-]").first.click()
+    selected = lab.evaluate(
+        "id => globalThis[Symbol.for('inference-workbench')].sessions.get(id).selection.request", engine
+    )
+    assert selected in lab.ask("list(llm.snapshot().requests)")
+    # The cell's step-back moves the panel's cursor too: they are one session.
+    lab.cell_element(2)
+    cell = lab.page.locator(".jp-Cell [data-testid=workbench-controls]")
+    cell.get_by_test_id("step-back").click()
+    controls = workbench.open(engine, "controls")
+    expect(controls.get_by_test_id("position")).to_have_text(f"step {at - 1}")
+    # Opening it again brings the same panel to the front.
+    workbench.card(engine).get_by_test_id("open-controls").click()
+    expect(workbench.panel("controls")).to_have_count(1)
+    assert not lab.console_errors
+
+
+def test_pause_and_step_from_the_sidebar_act_while_a_cell_is_running(lab: LabPage, workbench: Workbench) -> None:
+    engine = ready(lab, BLOCKING)
+    workbench.show_sidebar()
+    lab.start_cell(1)
+    card = workbench.card(engine)
+    expect(card.get_by_test_id("engine-state")).to_have_text("running")
+    expect(card.get_by_test_id("engine-running")).to_contain_text("2")
+    card.get_by_test_id("engine-toggle").click()
+    expect(card.get_by_test_id("engine-state")).to_have_text("paused")
+    lab.wait_text(1, "paused at ")
+    assert lab.is_running(1)
+    step = step_of(workbench, engine)
+    assert lab.text(1) == f"paused at {step}.\n"
+    card.get_by_test_id("engine-step").click()
+    assert lab.wait_cell(1) == f"paused at {step}.\npaused at {step + 1}.\n"
+    expect(card.get_by_test_id("engine-facts")).to_contain_text(f"step {step + 1}")
+    assert lab.ask("llm.status().step") == step + 1
+    assert not lab.console_errors
+
+
+def box_of(element: Locator) -> FloatRect:
+    """Where an element is on the page."""
+    box = element.bounding_box()
+    assert box is not None
+    return box
+
+
+def last_step(lab: LabPage) -> int:
+    """The engine's newest step, as the kernel has it."""
+    return int(lab.ask("llm.status().step"))
+
+
+def step_of(workbench: Workbench, engine: str) -> int:
+    found = re.search(r"step (\d+)", workbench.figures(engine)["facts"])
+    assert found is not None
+    return int(found[1])
+
+
+def test_shortcuts_act_on_the_engine_and_leave_typing_alone(lab: LabPage, workbench: Workbench) -> None:
+    engine = ready(lab, PAUSED)
+    lab.run_cell(1)
+    workbench.show_sidebar()
+    workbench.open(engine, "controls")
+    at = last_step(lab)
+    workbench.wait_step(engine, at)
+    position = workbench.panel("controls").get_by_test_id("position")
+    lab.page.keyboard.press("Shift+F8")
+    expect(position).to_have_text(f"step {at + 1}")
+    lab.page.keyboard.press("F7")
+    expect(position).to_have_text(f"step {at}")
+    # From inside a cell's editor, too.
+    lab.cell_element(1)
+    lab.page.locator(".jp-Cell").nth(1).locator(".cm-content").click()
+    lab.page.keyboard.press("F7")
+    expect(position).to_have_text(f"step {at - 1}")
+    lab.page.keyboard.press("F8")
+    expect(workbench.status).not_to_have_attribute("data-mode", "paused")
+    source = "() => window.labTest.panel.content.widgets[1].model.sharedModel.getSource()"
+    assert lab.evaluate(source) == PAUSED
+    lab.page.keyboard.type("xyz")
+    assert len(lab.evaluate(source)) == len(PAUSED) + 3
+    assert not lab.console_errors
+
+
+def test_the_shortcuts_clash_with_none_of_jupyterlab_s(lab: LabPage, workbench: Workbench) -> None:
+    lab.open_cells("1")
+    bindings = lab.evaluate(
+        "() => window.jupyterapp.commands.keyBindings.map(b => [b.command, b.keys.join(', '), b.selector])"
+    )
+    ours = {keys for command, keys, _ in bindings if command.startswith("inference-workbench:")}
+    theirs = {keys for command, keys, _ in bindings if not command.startswith("inference-workbench:")}
+    assert len(ours) == 4
+    assert not ours & theirs
+    assert not workbench.lab.console_errors
+
+
+@pytest.mark.parametrize("size", [(1600, 1000), (1280, 800)])
+def test_the_arranged_workbench(lab: LabPage, workbench: Workbench, size: tuple[int, int]) -> None:
+    width, height = size
+    lab.page.set_viewport_size({"width": width, "height": height})
+    engine = ready(lab, PAUSED)
+    lab.run_cell(1)
+    workbench.show_sidebar()
+    workbench.card(engine).get_by_test_id("arrange").click()
+    for view in ("controls", "blocks", "timeline"):
+        expect(workbench.panel(view).get_by_test_id(f"workbench-{view}")).to_be_visible()
+    workbench.wait_step(engine, last_step(lab))
+    notebook = box_of(lab.page.locator(".jp-NotebookPanel"))
+    controls, blocks, timeline = (box_of(workbench.panel(view)) for view in ("controls", "blocks", "timeline"))
+    assert notebook["x"] + notebook["width"] <= min(b["x"] for b in (controls, blocks, timeline)) + 1
+    assert controls["y"] < blocks["y"] < timeline["y"]
+    assert notebook["width"] > 0.25 * width
+    # Everything of the controls is in sight.
+    inner = workbench.panel("controls").locator(".iw-panel-controls")
+    assert inner.evaluate("e => e.scrollHeight - e.clientHeight") <= 1
+    for theme in ("light", "dark"):
+        lab.set_theme(theme)  # type: ignore[arg-type]
+        lab.page.wait_for_timeout(800)  # the views draw at their own pace
+        lab.screenshot(f"arranged-{width}-{theme}")
+    assert not lab.console_errors
+
+
+def test_panels_survive_a_reload_and_a_restart_and_go_on_with_the_new_engine(
+    lab: LabPage, workbench: Workbench
+) -> None:
+    engine = ready(lab, PAUSED)
+    lab.run_cell(1)
+    workbench.show_sidebar()
+    workbench.open(engine, "blocks")
+    lab.evaluate("() => window.labTest.panel.context.save()")
+    lab.page.wait_for_timeout(2500)  # JupyterLab saves its layout a while after it has changed
+    at = last_step(lab)
+    lab.page.reload()
+    workbench.wait_step(engine, at)
+    expect(workbench.panel("blocks").get_by_test_id("workbench-blocks")).to_be_visible()
+    lab.take_up()
+    assert workbench.state(engine) == lab.ask(plain("llm.snapshot()"))
+    lab.evaluate("() => window.labTest.panel.sessionContext.restartKernel()")
+    expect(workbench.panel("blocks")).to_contain_text("has no engine now")
+    lab.run_cell(0)
+    again = lab.ask(ENGINE)
+    assert again != engine
+    lab.run_cell(1)
+    workbench.wait_step(again, last_step(lab))
+    assert workbench.state(again) == lab.ask(plain("llm.snapshot()"))
+    expect(workbench.panel("blocks").locator(".iw-lab-banner")).to_be_hidden()
+    assert not lab.console_errors
+
+
+def test_two_kernels_and_two_browsers_on_one(lab: LabPage, workbench: Workbench, browser: Browser) -> None:
+    first = ready(lab, PAUSED)
+    path = lab.evaluate("() => window.labTest.panel.context.path")
+    lab.evaluate("() => window.labTest.panel.context.save()")
+    lab.open_beside(MAKE.replace("64, max_num_seqs", "32, max_num_seqs"))
+    lab.run_cell(0)
+    second = lab.ask(ENGINE)
+    workbench.show_sidebar()
+    expect(workbench.engines).to_have_count(2)
+    expect(workbench.sidebar.get_by_test_id("sidebar-kernel")).to_have_count(2)
+    workbench.card(second).get_by_test_id("engine-toggle").click()
+    expect(workbench.card(second).get_by_test_id("engine-state")).to_have_text("paused")
+    expect(workbench.card(first).get_by_test_id("engine-state")).to_have_text("idle")
+    assert lab.ask("llm.status().state") == "paused"
+
+    # Another browser on the first kernel: it finds the engine, and what one does the other sees.
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    try:
+        other = LabPage(context.new_page(), lab.server, Path())
+        other.visit(path)
+        theirs = Workbench(other)
+        theirs.show_sidebar()
+        expect(theirs.card(first)).to_be_visible()
+        theirs.card(first).get_by_test_id("engine-toggle").click()
+        expect(theirs.card(first).get_by_test_id("engine-state")).to_have_text("paused")
+        expect(workbench.card(first).get_by_test_id("engine-state")).to_have_text("paused")
+        assert not other.console_errors
+    finally:
+        context.close()
+    workbench.card(first).get_by_test_id("engine-toggle").click()
+    expect(workbench.card(first).get_by_test_id("engine-state")).to_have_text("idle")
+    assert not lab.console_errors
+
+
+THREADS = (
+    "sorted(t.name for t in __import__('threading').enumerate() if t.name in ('workbench-feed', 'workbench-list'))"
+)
+
+
+def test_what_is_out_of_sight_costs_the_kernel_nothing(lab: LabPage, workbench: Workbench) -> None:
+    engine = ready(lab)
+    workbench.show_sidebar()
+    workbench.open(engine, "memory")
+    wait_threads(lab, ["workbench-feed", "workbench-list"])
+    # A second panel takes part in the same stream, and one that is covered does not keep it.
+    workbench.open(engine, "requests")
+    expect(workbench.panel("memory")).to_be_hidden()
+    wait_threads(lab, ["workbench-feed", "workbench-list"])
+    lab.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    lab.evaluate(
+        """() => { for (const w of window.jupyterapp.shell.widgets('main'))
+                   if (w.id.startsWith('inference-workbench')) w.close(); }"""
+    )
+    wait_threads(lab, ["workbench-list"])  # for the status bar
+    assert not lab.console_errors
+
+
+def test_the_settings_take_effect(lab: LabPage, workbench: Workbench) -> None:
+    save = "s => window.jupyterapp.serviceManager.settings.save('inference-workbench:plugin', s).then(() => null)"
+    engine = ready(lab, PAUSED)
+    expect(workbench.status).to_be_visible()
+    lab.evaluate("() => window.labTest.panel.context.save()")
+    settings = {"statusBar": False, "palette": "ramp", "defaultLayout": "dashboard", "updatesPerSecond": 2}
+    lab.evaluate(save, json.dumps(settings))
+    try:
+        lab.page.reload()
+        lab.take_up()
+        workbench.show_sidebar()
+        workbench.card(engine).get_by_test_id("arrange").click()
+        expect(workbench.panel("dashboard").get_by_test_id("workbench-dashboard")).to_be_visible()
+        expect(workbench.panel("blocks")).to_have_count(0)
+        expect(workbench.status).to_be_hidden()
+        assert lab.evaluate("() => document.body.dataset.iwPalette") == "ramp"
+        # The stream keeps to two frames a second.
+        wait_threads(lab, ["workbench-feed"])
+        assert lab.ask(FRAME_SECONDS) == 0.5
+    finally:
+        lab.evaluate(save, "{}")
+    assert not lab.console_errors
+
+
+FRAME_SECONDS = (
+    "next(f._frame_seconds for f in __import__('gc').get_objects() if type(f).__name__ == 'Feed' and f._thread)"
+)
+
+
+def wait_threads(lab: LabPage, names: list[str]) -> None:
+    """Wait until the kernel's threads that send to pages are these."""
+    for _ in range(100):
+        found = lab.ask(THREADS)
+        if found == names:
+            return
+        lab.page.wait_for_timeout(100)
+    assert found == names
+
+
+def test_a_playground_notebook_and_a_tutorial_open_from_the_launcher_s_commands(
+    lab: LabPage, workbench: Workbench
+) -> None:
+    lab.open_cells("1")
+    workbench.run("new-playground", cwd="")
+    expect(lab.page.get_by_role("heading", name="Playground")).to_be_visible()
+    assert (lab.server.root / "playground.ipynb").is_file()
+    lab.page.evaluate("() => void window.jupyterapp.commands.execute('inference-workbench:open-tutorial')")
+    dialog = lab.page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("Open a tutorial")
+    dialog.get_by_role("button", name="Open", exact=True).click()
+    expect(dialog).to_be_hidden()
+    lab.page.wait_for_function(
+        "() => [...window.jupyterapp.shell.widgets('main')]"
+        ".some(w => (w.context?.path ?? '').startsWith('workbench-tutorials/01'))"
+    )
+    assert not lab.console_errors
