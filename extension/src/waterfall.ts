@@ -5,6 +5,8 @@ import type { RequestInfo, Step } from "./trace_types.ts";
 
 const NAMED_NEIGHBOURS = 3;
 const SMALL_SHARE = 0.05;
+const UNNOTICED = 1e-3; // seconds between two steps
+const NEXT_STEP = "for the next step to begin";
 
 export type SegmentKind = "queue" | "preempted" | "prefill" | "neighbour";
 
@@ -54,6 +56,18 @@ export function waterfall(request: RequestInfo, steps: readonly Step[], from: nu
   const close = (): void => {
     const ended = stretch.at(-1);
     if (ended === undefined) return;
+    const { step, decision } = stretch[0]!;
+    const start = step.record.time;
+    const before = segments.at(-1);
+    if (before !== undefined && (before.kind === "queue" || before.kind === "preempted")) {
+      segments[segments.length - 1] = { ...before, seconds: before.seconds + Math.max(0, start - at) };
+      at = Math.max(at, start);
+    } else if (start - at > UNNOTICED && decision.num_tokens > 0) {
+      const firstStep = step.record.step;
+      const seconds = start - at;
+      segments.push({ kind: "queue", label: NEXT_STEP, firstStep, numSteps: 0, seconds, tokens: 0, other: "" });
+      at = start;
+    }
     const end = Math.max(at, ended.step.end);
     segments.push(...segmentsOf(stretch, end - at));
     at = end;

@@ -19,21 +19,28 @@ class Run:
     def __init__(self, **settings):
         self.scheduler = make_scheduler(enable_prefix_caching=False, **settings)
         self.trace = Trace(self.scheduler.snapshot(), 1000)
+        self.stood_still = 0.0
 
     def add(self, name, length, max_tokens, first=1):
-        now = (self.trace.last_step + 1) * STEP_SECONDS
+        now = (self.trace.last_step + 1) * STEP_SECONDS + self.stood_still
         params = SamplingParams(max_tokens=max_tokens)
         self.scheduler.add_request(name, [first] * length, params, arrival_time=now)
 
-    def step(self, count=1):
+    def pause(self, seconds):
+        """A record in which everybody waits, and then nothing for a while."""
+        self.step(held=True)
+        self.stood_still += seconds
+
+    def step(self, count=1, held=False):
         for _ in range(count):
-            plan = self.scheduler.schedule()
+            plan = self.scheduler.hold() if held else self.scheduler.schedule()
             sampled = {item.request_id: SampledToken(7) for item in plan.scheduled if item.sample}
             self.scheduler.update(plan, sampled, {}, {})
             record = record_of(self.scheduler, plan)
             times = StepTimes(0.0, 0.0, STEP_SECONDS, 0.0, 0.0)
             values = {name: getattr(record, name) for name in record.__slots__}
-            self.trace.append(type(record)(**{**values, "time": plan.step * STEP_SECONDS, "times": times}))
+            now = plan.step * STEP_SECONDS + self.stood_still
+            self.trace.append(type(record)(**{**values, "time": now, "times": times}))
 
     def finish(self):
         while self.scheduler.has_unfinished():
@@ -95,6 +102,31 @@ def test_chunks_name_the_neighbour_that_used_the_budget():
     told = run.trace.why("b").causes
     assert ("Waited 2 steps (20.0 ms) before it was admitted: 2 for the token budget (used mostly by a).", 1) in told
     assert any("Prefilled 30 tokens in 3 steps (30.0 ms)" in text for text in text_of(run.trace, "a"))
+
+
+def test_a_pause_is_waiting_and_not_computing():
+    run = Run(num_blocks=64, max_num_batched_tokens=8)
+    run.add("a", 16, 2)
+    run.step()
+    run.pause(1.5)
+    run.finish()
+    assert [(s.kind, s.label, s.num_steps) for s in run.trace.why("a").waterfall] == [
+        ("prefill", "prefill", 1),
+        ("queue", "while the engine was paused", 1),
+        ("prefill", "prefill", 1),
+    ]
+    seconds = [s.seconds for s in run.trace.why("a").waterfall]
+    assert seconds == pytest.approx([STEP_SECONDS, STEP_SECONDS + 1.5, STEP_SECONDS])
+    assert any("(1510.0 ms)" in text for text in text_of(run.trace, "a"))
+
+
+def test_the_rest_of_the_step_under_way_at_the_arrival_is_waiting():
+    run = Run(num_blocks=64)
+    run.add("a", 4, 2)
+    run.stood_still = 0.25
+    run.finish()
+    found = [(s.kind, s.num_steps, s.seconds) for s in run.trace.why("a").waterfall]
+    assert found == [("queue", 0, pytest.approx(0.25)), ("prefill", 1, pytest.approx(STEP_SECONDS))]
 
 
 def test_the_waterfall_adds_up_to_the_time_to_first_token():

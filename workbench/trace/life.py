@@ -9,8 +9,9 @@ from workbench.core.scheduler_output import Action, Decision, Reason
 
 
 class Moment(NamedTuple):
-    """One step of a request. start and end in seconds on the engine's clock.
+    """One step of a request. start, end and until in seconds on the engine's clock.
 
+    until: when its next step began, which is long after this one's end if the engine was paused; for the newest, end.
     root: the decision that explains it; for a request that waits behind another one, that one's.
     neighbours: (request id, tokens) of what else ran, most tokens first.
     """
@@ -22,6 +23,7 @@ class Moment(NamedTuple):
     root: Decision
     neighbours: tuple[tuple[str, int], ...]
     is_first_token: bool
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def lives_of(records: Iterable[StepRecord], wanted: set[str] | None = None) -> d
         for decision in record.decisions:
             name = decision.request_id
             if (found := draft(name)) is not None:
+                if found.moments:
+                    found.moments[-1] = found.moments[-1]._replace(until=record.time)
                 found.moments.append(
                     Moment(
                         record.step,
@@ -85,6 +89,7 @@ def lives_of(records: Iterable[StepRecord], wanted: set[str] | None = None) -> d
                         _root(decision, decisions),
                         tuple(r for r in ran if r[0] != name),
                         name in first,
+                        record.time + record.duration,
                     )
                 )
         for ended in record.finished:

@@ -11,10 +11,16 @@ from workbench.trace.life import Life, Moment
 
 NAMED_NEIGHBOURS = 3
 SMALL_SHARE = 0.05  # of a step's tokens: who computed less is not named
+WAITING = ("queue", "preempted")
+UNNOTICED = 1e-3  # seconds between two steps that are not told by themselves
+NEXT_STEP = "for the next step to begin"
 
 
 class Segment(NamedTuple):
     """A piece of the time from arrival to the first token. Segments follow one another without gaps.
+
+    Time between two steps (a pause, or the rest of the step under way at the arrival) is waiting, never computing: it
+    belongs to the wait before or after it, or is a wait of no steps by itself.
 
     kind: "queue", "preempted", "prefill" (its own share of a step) or "neighbour" (the share of others in that step;
     a step's time is split by the tokens that each computed). tokens: how many, where something was computed. other:
@@ -40,6 +46,14 @@ def waterfall(life: Life) -> list[Segment]:
     at = life.arrival.time
     for _, group in groupby(moments, key=_stretch):
         steps = list(group)
+        between = steps[0].start - at
+        if segments and segments[-1].kind in WAITING:
+            before = segments.pop()
+            segments.append(before._replace(seconds=before.seconds + max(0.0, between)))
+            at = max(at, steps[0].start)
+        elif between > UNNOTICED and steps[0].decision.num_tokens:
+            segments.append(Segment("queue", NEXT_STEP, steps[0].step, 0, between))
+            at = steps[0].start
         end = max(at, steps[-1].end)
         segments += _segments(steps, end - at)
         at = end

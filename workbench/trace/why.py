@@ -122,7 +122,8 @@ def _preemption(stint: list[Moment]) -> Cause:
 def _prefill(moments: list[Moment], verb: str) -> Cause:
     tokens = sum(m.decision.num_tokens for m in moments)
     cached = moments[0].decision.num_cached
-    text = f"{verb} {_count(tokens, 'token')} in {_count(len(moments), 'step')} ({_ms(_seconds(moments))})"
+    seconds = sum(m.end - m.start for m in moments)
+    text = f"{verb} {_count(tokens, 'token')} in {_count(len(moments), 'step')} ({_ms(seconds)})"
     text += f"; {cached} came from the prefix cache or a sibling" if cached else ""
     shared = Counter[str]()
     for moment in moments:
@@ -224,11 +225,8 @@ def _names_with_tokens(counts: "Counter[str]", most: int = 3) -> str:
 
 
 def _steps(moments: Sequence[Moment]) -> str:
-    return f"{_count(len(moments), 'step')} ({_ms(_seconds(moments))})"
-
-
-def _seconds(moments: Sequence[Moment]) -> float:
-    return sum(m.end - m.start for m in moments)
+    """How many steps passed waiting, and the time until it was looked at again."""
+    return f"{_count(len(moments), 'step')} ({_ms(sum(m.until - m.start for m in moments))})"
 
 
 def _count(number: int, word: str) -> str:

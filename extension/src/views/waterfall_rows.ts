@@ -49,7 +49,7 @@ export function waterfallRows(segments: readonly WaterfallSegment[]): WaterfallR
     row.tokens += segment.tokens;
     const to = at + segment.seconds;
     const last = row.bars.at(-1);
-    const lastStep = segment.firstStep + segment.numSteps - 1;
+    const lastStep = segment.firstStep + Math.max(0, segment.numSteps - 1);
     if (last !== undefined && at - last.to <= TOGETHER * total && to - last.from <= 5 * TOGETHER * total) {
       last.to = to;
       last.lastStep = lastStep;
