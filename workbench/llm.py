@@ -122,10 +122,15 @@ class LLM:
         policy = make_policy(args.scheduling_policy)
         loaded = load_model(args)
         config = resolve_scheduler_config(args, loaded.spec, plan_pool(args, loaded.spec))
-        runner = TorchModelRunner(loaded, config, kernel_backend, enforce_eager)
+        runner = TorchModelRunner(
+            loaded,
+            config,
+            kernel_backend,
+            enforce_eager,
+            reload=lambda method: load_model(dataclasses.replace(args, quantization=method)),
+        )
         self._runner = runner
         self.engine_id = uuid.uuid4().hex[:12]
-        self._notes = loaded.notes
         settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
         info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
         token_text = None if loaded.tokenizer is None else loaded.tokenizer.token_text
@@ -254,10 +259,20 @@ class LLM:
         block_size, kv_cache_dtype: the pool is drained and made anew. Running requests are preempted, computed again
         and go on; the new pool gets the old one's bytes unless a size is given as well.
 
+        quantization: the weights are read again and stored another way while the engine goes on, then take over
+        between two steps; None is the checkpoint's own precision, bit for bit. Running requests are preempted and
+        computed again with the new weights.
+
         All changes are made or none. Raises ConfigError: DoesNotFitError where a live request or the memory does not
         allow it, KVCacheTooSmallError where not one block is left. dry_run=True only predicts, as `predict` does.
         """
-        return self.predict(**changes) if dry_run else self._loop.configure(changes)
+        if dry_run:
+            return self.predict(**changes)
+        weights = None
+        if changes.get("quantization", self.args.quantization) != self.args.quantization:
+            dataclasses.replace(self.args, quantization=changes["quantization"])  # raises for one that there is not
+            weights = self._runner.load_weights(changes["quantization"])
+        return self._loop.configure(changes, weights)
 
     def predict(self, **changes: Any) -> Change:
         """What `configure` would do, without doing it. What would not fit is told in the answer's `refused`."""
@@ -360,7 +375,7 @@ class LLM:
     def settings(self) -> Settings:
         """What was asked for and what is in force."""
         scheduler = self._loop.core.scheduler
-        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name, self._notes)
+        return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name, self._runner.notes)
 
     def status(self) -> LoopStatus:
         """What the engine is doing at this moment."""

@@ -82,7 +82,7 @@ def test_another_kind_of_pool_is_drained_first_and_everything_computed_again(cha
         assert {d.request_id for d in engine.core.trace.record(change.step).decisions if d.need == 0} >= running
         assert engine.core.trace.at() == engine.core.scheduler.snapshot()
         finish(engine, handles)
-        assert "made the KV pool anew" in repr(engine.core.trace.why(min(running)))
+        assert "made its KV useless" in repr(engine.core.trace.why(min(running)))
 
 
 def test_a_knob_that_would_strand_a_request_is_refused_with_the_arithmetic():

@@ -10,8 +10,10 @@ from random_models import NEW_TOKENS, RandomModel, greedy_answers, make_prompts
 from transformers.pytorch_utils import Conv1D
 
 from workbench import LLM, SamplingParams
-from workbench.core.errors import ConfigError
+from workbench.core.errors import ConfigError, DoesNotFitError
+from workbench.core.scheduler_output import Action, Reason
 from workbench.embedded import heldout_text, model_path
+from workbench.runtime import model_runner
 from workbench.runtime.quantization import quantized_linear
 from workbench_kernels.quant_matmul.packing import dequantize, quantize
 
@@ -89,13 +91,6 @@ def test_quality_against_full_precision() -> None:
     assert repr(alone).startswith("bundled in int4 against bundled in float32")
 
 
-def test_quality_of_a_kv_cache_in_fewer_bits() -> None:
-    with LLM(kv_cache_dtype="int8") as llm:
-        found = llm.quality(n_ctx=64, max_chunks=2, greedy_tokens=0, use_tqdm=False)
-    assert 0 < found.mean_kld.value < 0.05
-    assert repr(found).startswith("bundled in float32 with int8 KV against bundled in float32:")
-
-
 def test_a_matrix_that_fits_no_group_says_so() -> None:
     made = quantized_linear("int4")(torch.randn(4, 40), None)
     assert (made.info.stored_as, made.info.note) == ("float32", "left as it was: 40 inputs are no multiple of 32")
@@ -117,3 +112,78 @@ def test_what_cannot_be() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="needs a GPU that multiplies float8"):
             LLM(quantization="fp8")
+
+
+def test_live_and_back() -> None:
+    prompts = make_bundled_prompts()
+    with LLM(block_size=8) as llm:
+        before = [llm.logits(prompt) for prompt in prompts]
+        for method in ("int8", "int4", None):
+            predicted = llm.predict(quantization=method)
+            assert predicted.measured is None
+            change = llm.configure(quantization=method)
+            assert change.resolved["quantization"] == method
+            assert change.measured.weight_bytes == change.predicted.weight_bytes == llm.weights().bytes
+            assert predicted.predicted.weight_bytes == change.measured.weight_bytes
+            assert llm.settings["quantization"] == (method, method)
+            if method is not None:
+                with LLM(block_size=8, quantization=method) as fresh:
+                    assert all(torch.equal(llm.logits(p), fresh.logits(p)) for p in prompts)
+        assert all(torch.equal(llm.logits(p), x) for p, x in zip(prompts, before, strict=True))
+
+
+def make_bundled_prompts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randint(3, 4000, (n,), generator=generator).tolist() for n in (30, 17, 5)]
+
+
+def test_requests_in_flight_are_computed_again_with_the_new_weights() -> None:
+    """What they had stays; what comes after is what the new weights say of the whole text so far."""
+    prompts = make_bundled_prompts()
+    with LLM(block_size=8) as llm, LLM(block_size=8, quantization="int4") as fresh:
+        llm.pause()
+        handles = [llm.submit({"prompt_token_ids": prompt}, GREEDY) for prompt in prompts]
+        llm.step(6)
+        had = [list(state.output_token_ids) for state in llm.snapshot().requests.values()]
+        assert all(had)
+        cached = sum(bool(h) for h in llm.snapshot().block_hashes)
+        change = llm.configure(quantization="int4")
+        assert llm.trace.at() == llm.snapshot()
+        assert not any(llm.snapshot().block_hashes)
+        assert cached > 0
+        record = llm.trace.records()[-1]
+        assert change.step == record.step
+        assert [(c.name, c.value) for c in record.changes] == [("quantization", "int4")]
+        assert {d.action for d in record.decisions} == {Action.PREEMPT}
+        assert {d.reason for d in record.decisions} == {Reason.RECONFIGURED}
+        assert change.measured.num_preempted == len(prompts)
+        llm.resume()
+        for prompt, tokens, handle in zip(prompts, had, handles, strict=True):
+            whole = list(handle.result(60).outputs[0].token_ids)
+            assert whole[: len(tokens)] == tokens
+            rest = SamplingParams(temperature=0, max_tokens=NEW_TOKENS - len(tokens), ignore_eos=True)
+            again = fresh.generate([prompt + tokens], rest, use_tqdm=False)[0].outputs[0].token_ids
+            assert whole[len(tokens) :] == list(again)
+
+
+def test_a_refused_change_leaves_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = make_bundled_prompts()[0]
+    with LLM(block_size=8) as llm:
+        logits = llm.logits(prompt)
+        with pytest.raises(ConfigError, match="quantization must be one of"):
+            llm.configure(quantization="int3")
+        monkeypatch.setattr(model_runner, "free_bytes", lambda _: 1000)
+        with pytest.raises(DoesNotFitError, match=r"need .* bytes beside the old ones"):
+            llm.configure(quantization="int8")
+        monkeypatch.undo()
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+        monkeypatch.setattr(llm._runner, "_reload", fail)
+        with pytest.raises(DoesNotFitError, match="not enough memory"):
+            llm.configure(quantization="int8", max_num_seqs=3)
+        assert llm.settings["quantization"] == (None, None)
+        assert llm.settings["max_num_seqs"].resolved == 64
+        assert torch.equal(llm.logits(prompt), logits)
+        assert len(llm.generate([prompt], GREEDY, use_tqdm=False)[0].outputs[0].token_ids) == NEW_TOKENS

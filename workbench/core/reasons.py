@@ -26,7 +26,7 @@ TEXTS: dict[str, str] = {
     "paused": "the engine is paused",
     "reconfigured": "waits while the KV pool changes: {other}",
     "reconfigured_blocks": "preempted: {other} took {need:KV block} out of the pool, {have} free",
-    "reconfigured_pool": "preempted: {other} made the KV pool anew, so its KV is computed again",
+    "reconfigured_pool": "preempted: {other} made its KV useless, so it is computed again",
 }
 _CLAUSE = re.compile(r"\[([^\]]*)\]")
 _FIELD = re.compile(r"\{(\w+)(?::([^}]*))?\}")

@@ -11,3 +11,5 @@ class WeightRow(NamedTuple):
     stored_as: str
     bytes: int
     note: str = ""
+    bias_bytes: int = 0  # of `bytes`
+    quantizable: bool = False

@@ -14,7 +14,8 @@ SPEED_STEPS = 200
 class PoolFigures(NamedTuple):
     """The KV pool in numbers. num_tokens: what it holds; max_concurrency: requests of max_model_len that fit at once.
 
-    num_preempted, num_evicted: requests preempted and cached blocks forgotten by the change.
+    num_preempted, num_evicted: requests preempted and cached blocks forgotten by the change. weight_bytes: what the
+    model's weights take.
     """
 
     num_blocks: int
@@ -25,6 +26,7 @@ class PoolFigures(NamedTuple):
     max_concurrency: float
     num_preempted: int
     num_evicted: int
+    weight_bytes: int = 0
 
 
 def pool_figures(pool: PoolShape, max_model_len: int, num_preempted: int = 0, num_evicted: int = 0) -> PoolFigures:
@@ -132,6 +134,7 @@ class Change:
 
 
 _ROWS: tuple[tuple[str, Callable[[PoolFigures], str]], ...] = (
+    ("weights", lambda f: f"{f.weight_bytes / 2**20:,.1f} MiB"),
     ("KV pool", lambda f: f"{f.kv_cache_bytes / 2**20:,.1f} MiB"),
     ("blocks", lambda f: f"{f.num_blocks:,} of {f.block_size} tokens, {f.kv_cache_dtype}"),
     ("tokens that fit", lambda f: f"{f.num_tokens:,}"),

@@ -105,30 +105,36 @@ class EngineCore:
             return replace(predicted, refused=str(error))
         return predicted
 
-    def configure(self, changes: Mapping[str, Any]) -> Change:
+    def configure(self, changes: Mapping[str, Any], weights: object = None) -> Change:
         """Turn knobs between two steps; all or, when one is refused, none.
 
-        A change of the KV pool is a step of its own, in which nobody runs. Raises ConfigError (DoesNotFitError,
-        KVCacheTooSmallError) or PolicyError.
+        A change of the KV pool or of the weights is a step of its own, in which nobody runs. weights: those for a new
+        quantization, if they have been loaded before. Raises ConfigError (DoesNotFitError, KVCacheTooSmallError) or
+        PolicyError.
         """
         turn = check_knobs(self._named(changes), self.args, self.scheduler.config)
         pool = self._planned(turn)
         self._check_fit(pool)
         predicted = self._predicted(changes, turn, pool)
+        reload = turn.args.quantization != self.args.quantization
+        if reload and weights is None:
+            weights = self.runner.load_weights(turn.args.quantization)
         policy = self.scheduler.policy
         if turn.policy is not None:
             self.scheduler.set_policy(turn.policy)
             self._remember(turn.policy)
             self._changes.append(SettingChange("scheduling_policy", turn.policy.name))
         before = self.scheduler.config.pool
-        recompute = before[1:3] != pool[1:3]
-        told = [SettingChange(n, str(v)) for n, v in turn.pool.items() if recompute or n not in RECOMPUTE_SETTINGS]
+        remade = before[1:3] != pool[1:3]
+        told = [SettingChange(n, str(v)) for n, v in turn.pool.items() if remade or n not in RECOMPUTE_SETTINGS]
+        if reload:
+            told.append(SettingChange("quantization", str(turn.args.quantization)))
         record = None
-        if pool == before:
+        if pool == before and not reload:
             self._changes += told
         else:
             try:
-                record = self._change_pool(pool, told, recompute)
+                record = self._change_pool(pool, told, remade or reload, weights if reload else None)
             except ConfigError:
                 if turn.policy is not None:
                     self.scheduler.set_policy(policy)
@@ -163,10 +169,19 @@ class EngineCore:
 
     def _predicted(self, changes: Mapping[str, Any], turn: Turn, pool: PoolShape) -> Change:
         config = self.scheduler.config
-        recompute = config.pool[1:3] != pool[1:3]
-        preempted, evicted = self.scheduler.preview_pool(config.with_pool(pool), recompute)
+        remade = config.pool[1:3] != pool[1:3]
+        reload = turn.args.quantization != self.args.quantization
+        preempted, evicted = self.scheduler.preview_pool(config.with_pool(pool), remade or reload)
         notes = []
-        if recompute:
+        weight_bytes = self.runner.spec.weight_bytes
+        if reload:
+            weight_bytes = self.runner.predict_weight_bytes(turn.args.quantization)
+            notes.append(
+                "All running requests are preempted and computed again with the new weights; cached blocks go. The new "
+                f"weights are read from the checkpoint; until they are in force, they take {weight_bytes / 2**20:,.1f} "
+                "MiB beside the old ones."
+            )
+        if remade:
             notes.append("All running requests are preempted and computed again in the new pool; cached blocks go.")
         resolved = {
             "num_gpu_blocks_override": pool.num_blocks,
@@ -177,11 +192,13 @@ class EngineCore:
         resolved = {name: resolved[name] for name in resolved if turn.pool} | dict(turn.limits)
         if turn.policy is not None:
             resolved["scheduling_policy"] = turn.policy.name
+        if "quantization" in changes:
+            resolved["quantization"] = turn.args.quantization
         return Change(
             dict(changes),
             resolved,
             self._figures(),
-            pool_figures(pool, config.max_model_len, len(preempted), evicted),
+            pool_figures(pool, config.max_model_len, len(preempted), evicted)._replace(weight_bytes=weight_bytes),
             notes=tuple(notes),
         )
 
@@ -193,10 +210,11 @@ class EngineCore:
             preempted = sum(d.action is Action.PREEMPT for d in record.decisions)
             evicted = sum(e.kind is BlockEventKind.EVICT for e in record.block_events)
         held = sum(row.bytes for row in self.runner.memory() if row.kind == "kv")
-        return pool_figures(config.pool, config.max_model_len, preempted, evicted)._replace(kv_cache_bytes=held)
+        figures = pool_figures(config.pool, config.max_model_len, preempted, evicted)
+        return figures._replace(kv_cache_bytes=held, weight_bytes=self.runner.spec.weight_bytes)
 
-    def _change_pool(self, pool: PoolShape, told: list[SettingChange], recompute: bool) -> StepRecord:
-        """A step that changes the pool and does nothing else. Where memory runs out, the old pool stays."""
+    def _change_pool(self, pool: PoolShape, told: list[SettingChange], recompute: bool, weights: object) -> StepRecord:
+        """A step that changes the pool, or the weights, and does nothing else. Where memory runs out, the old stay."""
         scheduler, old = self.scheduler, self.scheduler.config
         began = self._clock()
         grows = not recompute and pool.num_blocks > old.num_blocks
@@ -204,13 +222,15 @@ class EngineCore:
             self.runner.change_pool(pool, ())  # first, as nothing has to be undone if memory runs out
         copies = scheduler.change_pool(old.with_pool(pool), setting_text(told), recompute)
         failure = None
-        if not grows:
+        if not grows and pool != old.pool:
             try:
                 self.runner.change_pool(pool, copies)
             except ConfigError as error:
                 failure = error
                 told = [SettingChange(change.name, f"not changed: {error}") for change in told]
                 scheduler.change_pool(old, setting_text(told), recompute)
+        if weights is not None and failure is None:
+            self.runner.use_weights(weights)
         plan = scheduler.hold()
         self._note_first_scheduled(plan, began - self._start)
         self.runner.execute(plan)

@@ -32,6 +32,18 @@ class ModelRunner(Protocol):
         """Copy blocks, then make the pool that size; one of another kind begins empty. ConfigError leaves the old."""
         ...
 
+    def predict_weight_bytes(self, quantization: str | None) -> int:
+        """Bytes that the weights would take, stored that way."""
+        ...
+
+    def load_weights(self, quantization: str | None) -> object:
+        """Weights stored that way, for use_weights. Changes nothing; any thread may call it. Raises ConfigError."""
+        ...
+
+    def use_weights(self, weights: object) -> None:
+        """Compute with these from now on, and let go of the others. Every KV of the others has become useless."""
+        ...
+
     def memory(self) -> Sequence[MemoryRow]:
         """The bytes it holds, by purpose."""
         ...

@@ -61,6 +61,11 @@ class Linear:
         return (self._weight,) if self._bias is None else (self._weight, self._bias)
 
     @property
+    def bias_bytes(self) -> int:
+        """Bytes of the bias."""
+        return 0 if self._bias is None else self._bias.nbytes
+
+    @property
     def num_parameters(self) -> int:
         """Learned numbers."""
         return sum(tensor.numel() for tensor in self.tensors())

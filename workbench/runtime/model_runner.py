@@ -1,14 +1,14 @@
 """Runs plans: keeps the KV pool and the rows, makes a step's inputs, calls the model, samples."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
-from workbench.core.errors import ConfigError, EngineClosedError, KVCacheTooSmallError
+from workbench.core.errors import ConfigError, DoesNotFitError, EngineClosedError, KVCacheTooSmallError
 from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
@@ -17,13 +17,19 @@ from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import QUANTIZED, KVStore
 from workbench.runtime.ledger import ledger
 from workbench.runtime.loader import LoadedModel
-from workbench.runtime.memory import check_room, plan_pool, pool_shape
+from workbench.runtime.memory import check_room, free_bytes, plan_pool, pool_shape
+from workbench.runtime.models.base import Model
+from workbench.runtime.quantization import predicted_bytes
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import on_device, step_threads, torch_threads
 from workbench_kernels.dispatch import BackendUnavailable, Choice, KernelSet, select_kernels
 from workbench_kernels.metadata import make_metadata
 
 SCORING_BLOCK = 16  # tokens a KV block where logits are computed outside of the pool
+
+
+# Loads the same checkpoint once more, its matrices stored in another way.
+Reload = Callable[[str | None], LoadedModel]
 
 
 class TorchModelRunner:
@@ -43,7 +49,10 @@ class TorchModelRunner:
         kernel_backend: str = "auto",
         enforce_eager: bool = False,
         capture: Capture | None = None,
+        reload: Reload | None = None,
     ) -> None:
+        self.notes = loaded.notes
+        self._reload = reload
         self._spec = loaded.spec
         self._eos_token_ids = config.eos_token_ids
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
@@ -239,6 +248,52 @@ class TorchModelRunner:
     def _scoring_store(self, num_blocks: int) -> KVStore:
         pool = pool_shape(self._spec, num_blocks, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
         return KVStore(self._spec, pool, self._device, self._dtype)
+
+    def predict_weight_bytes(self, quantization: str | None) -> int:
+        """Bytes that the weights would take, from the shapes."""
+        return predicted_bytes(self._model.weights(), quantization, self._dtype)
+
+    def load_weights(self, quantization: str | None) -> LoadedModel:
+        """Read the checkpoint again and store it that way. Nothing changes yet, and steps may go on meanwhile.
+
+        Raises DoesNotFitError where there is no memory for both, ConfigError or ModelLoadError as loading does.
+        """
+        if self._reload is None:
+            raise ConfigError("this engine was made from a loaded model and cannot read its checkpoint again")
+        need, free = self.predict_weight_bytes(quantization), free_bytes(self._device)
+        refusal = (
+            f"weights in {quantization or self._spec.dtype} need {need:,} bytes beside the old ones until they are in "
+            f"force, and {self._device} has {free:,} free"
+        )
+        change = "make a new LLM with this quantization after shutdown(), or make the KV pool smaller first"
+        if need > free:
+            raise DoesNotFitError(refusal, need, free, change)
+        try:
+            loaded = self._reload(quantization)
+            self._warm_up(loaded.model)
+        except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where a CPU allocation fails
+            raise DoesNotFitError(f"{refusal}; loading them failed: {error}", need, free, change) from error
+        return loaded
+
+    def use_weights(self, weights: object) -> None:
+        """Compute with these from now on; the others are freed."""
+        if not isinstance(weights, LoadedModel):
+            raise ConfigError("use_weights takes what load_weights gave")
+        self._graphs = None
+        self._model, self._spec, self.notes = weights.model, weights.spec, weights.notes
+        self._graphs = self._record()
+
+    def _warm_up(self, model: Model) -> None:
+        # The first step with them should not have to wait for compilers.
+        pool = pool_shape(self._spec, 1, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
+        kv = KVStore(self._spec, pool, self._device, self._dtype)
+        table, zero = np.zeros((1, 1), np.int32), np.zeros(1, np.int64)
+        for count in (1, 2):
+            ends = np.array([0, count])
+            with torch.inference_mode():
+                meta = make_metadata(ends, ends[1:], zero, table, SCORING_BLOCK, self._device, self._kernels.query_tile)
+                tokens = torch.zeros(count, dtype=torch.int64, device=self._device)
+                model.forward(tokens, meta, kv.layers, self._kernels, None)
 
     def weights(self) -> list[WeightRow]:
         """How each matrix is stored."""

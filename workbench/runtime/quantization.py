@@ -4,11 +4,12 @@ Only the matrices of the layers are quantized. Embeddings, output head, norms an
 they do in bitsandbytes and vLLM: they are a small part of a large model, and errors in the head cost the most.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from workbench.core.errors import ConfigError
+from workbench.core.weights import WeightRow
 from workbench.runtime.linear import Linear, MatrixInfo
 from workbench_kernels.dispatch import KernelSet
 from workbench_kernels.quant_matmul.packing import PACKED, QuantizedWeight, quantize
@@ -41,6 +42,11 @@ class QuantizedLinear:
         return held if self._bias is None else (*held, self._bias)
 
     @property
+    def bias_bytes(self) -> int:
+        """Bytes of the bias."""
+        return 0 if self._bias is None else self._bias.nbytes
+
+    @property
     def num_parameters(self) -> int:
         """Learned numbers, as many as there were before."""
         outputs, inputs = self.weight.shape
@@ -67,19 +73,42 @@ def check_quantization(method: str | None, device: torch.device) -> None:
         )
 
 
+def group_size(method: str, inputs: int) -> int | None:
+    """How many inputs share a scale; None where a matrix of so many cannot be stored that way."""
+    if method == "fp8":
+        return inputs
+    found = next((size for size in GROUP_SIZES if inputs % size == 0), None)
+    if found is None and method == "int8" and inputs % 8 == 0:
+        return inputs
+    return found
+
+
+def predicted_bytes(rows: Iterable[WeightRow], method: str | None, dtype: torch.dtype) -> int:
+    """Bytes that a model with these matrices would take, stored by another method."""
+    held = 0
+    for row in rows:
+        if not row.quantizable:
+            held += row.bytes
+            continue
+        outputs, inputs = row.shape
+        size = None if method is None else group_size(method, inputs)
+        if size is None:
+            held += outputs * inputs * dtype.itemsize + row.bias_bytes
+        else:
+            numbers = outputs * inputs // (2 if method in PACKED else 1)
+            held += numbers + outputs * (inputs // size) * dtype.itemsize + row.bias_bytes
+    return held
+
+
 def quantized_linear(method: str) -> MakeLinear:
     """What stores a matrix by that method; one whose inputs fit no group is left as it is, and says so."""
 
     def make(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear | QuantizedLinear:
         inputs = weight.shape[1]
-        if method == "fp8":
-            return QuantizedLinear(quantize(weight, method), bias, "one scale an output")
-        group = next((size for size in GROUP_SIZES if inputs % size == 0), None)
-        if group is None and method in PACKED:
-            return Linear(weight, bias, note=f"left as it was: {inputs} inputs are no multiple of {GROUP_SIZES[-1]}")
-        if group is None and inputs % 8:
-            return Linear(weight, bias, note=f"left as it was: {inputs} inputs are no multiple of 8")
-        size = group or inputs
+        size = group_size(method, inputs)
+        if size is None:
+            least = GROUP_SIZES[-1] if method in PACKED else 8
+            return Linear(weight, bias, note=f"left as it was: {inputs} inputs are no multiple of {least}")
         return QuantizedLinear(quantize(weight, method, size), bias, f"a scale for every {size} inputs")
 
     return make

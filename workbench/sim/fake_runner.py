@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection, Sequence
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
-from workbench.core.errors import DoesNotFitError, KVCacheTooSmallError, WorkbenchError
+from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError, WorkbenchError
 from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import BlockCopy, NewRequest, RunnerOutput, SampledToken, SchedulerOutput
 
@@ -124,6 +124,17 @@ class FakeRunner:
             raise KVCacheTooSmallError("told to fail")
         self._slots = [*self._slots[: pool.num_tokens], *[None] * (pool.num_tokens - len(self._slots))]
         self._config = self._config.with_pool(pool)
+
+    def predict_weight_bytes(self, quantization: str | None) -> int:
+        """See ModelRunner; there are no weights."""
+        return self.spec.weight_bytes
+
+    def load_weights(self, quantization: str | None) -> object:
+        """See ModelRunner; there are no weights."""
+        raise ConfigError("a runner without a model has no weights to quantize")
+
+    def use_weights(self, weights: object) -> None:
+        """See ModelRunner; load_weights gives none."""
 
     def memory(self) -> list[MemoryRow]:
         """The pretended pool."""

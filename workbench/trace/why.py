@@ -104,7 +104,7 @@ def _preemption(stint: list[Moment]) -> Cause:
     if d.reason is Reason.RECONFIGURED and d.need:
         text = f"Preempted: {d.other} took {_count(d.need, 'KV block')} out of the pool and {d.have} were free."
     elif d.reason is Reason.RECONFIGURED:
-        text = f"Preempted: {d.other} made the KV pool anew."
+        text = f"Preempted: {d.other} made its KV useless."
     else:
         who = "it needed" if d.other == d.request_id else f"{d.other} needed"
         text = f"Preempted: {who} {_count(d.need, 'KV block')} and {d.have} were free."

@@ -154,7 +154,8 @@ class Decoder:
 
         def matrix_row(name: str, matrix: Linear | QuantizedLinear) -> WeightRow:
             info, held = matrix.info, sum(t.nbytes for t in matrix.tensors())
-            return WeightRow(name, info.shape, info.stored_as, held, info.note)
+            bias = matrix.bias_bytes
+            return WeightRow(name, info.shape, info.stored_as, held, info.note, bias, matrix is not self.head)
 
         yield plain("embeddings", [self.embedding], "also the output head" if self.config.tied else "")
         for index, layer in enumerate(self.layers):

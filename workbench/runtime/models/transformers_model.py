@@ -251,10 +251,16 @@ class TransformersModel:
     def weights(self) -> Iterator[WeightRow]:
         """See Model.weights."""
         for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
-            yield WeightRow(name, tuple(tensor.shape), kind_of(tensor), held_bytes(tensor))
+            module = self._model.get_submodule(name.rpartition(".")[0])
+            turned = isinstance(module, Conv1D)
+            matrix = name.endswith(".weight") and is_plain(tensor) and (turned or type(module) is torch.nn.Linear)
+            matrix = matrix and module is not self._model.get_output_embeddings()
+            shape = tuple(reversed(tensor.shape)) if turned and matrix else tuple(tensor.shape)
+            yield WeightRow(name, shape, kind_of(tensor), held_bytes(tensor), quantizable=matrix)
         for name, matrix in self._quantized():
             info = matrix.info
-            yield WeightRow(name, info.shape, info.stored_as, sum(t.nbytes for t in matrix.tensors()), info.note)
+            held = sum(t.nbytes for t in matrix.tensors())
+            yield WeightRow(name, info.shape, info.stored_as, held, info.note, matrix.bias_bytes, True)
 
 
 class _QuantizedModule(torch.nn.Module):
