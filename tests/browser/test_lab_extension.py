@@ -291,7 +291,7 @@ def test_what_is_out_of_sight_costs_the_kernel_nothing(lab: LabPage, workbench: 
     wait_threads(lab, ["workbench-feed", "workbench-list"])
     lab.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     lab.evaluate(
-        """() => { for (const w of window.jupyterapp.shell.widgets('main'))
+        """() => { for (const w of [...window.jupyterapp.shell.widgets('main')])
                    if (w.id.startsWith('inference-workbench')) w.close(); }"""
     )
     wait_threads(lab, ["workbench-list"])  # for the status bar
