@@ -79,7 +79,7 @@ def _marked(tokens: tuple[str, ...], at: int | None) -> str:
     if at is None:
         return f"<span style='opacity:.65'>{html.escape(''.join(tokens))}</span>"
     common, token, rest = (html.escape("".join(part)) for part in (tokens[:at], tokens[at : at + 1], tokens[at + 1 :]))
-    frame = "outline:2px solid #d55e00;border-radius:2px;font-weight:bold"
+    frame = "display:inline-block;outline:2px solid #d55e00;border-radius:2px;font-weight:bold"
     return f"<span style='opacity:.65'>{common}</span><span style='{frame}'>{token or '∎'}</span>{rest}"
 
 
