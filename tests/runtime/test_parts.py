@@ -12,6 +12,7 @@ from workbench.runtime.kv_store import KVStore
 from workbench.runtime.linear import Linear
 from workbench.runtime.memory import pool_shape
 from workbench.runtime.threads import step_threads, torch_threads
+from workbench_kernels.dispatch import select_kernels
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
@@ -34,7 +35,8 @@ def test_linear(form: str, rows: int, bias: bool, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(linear, "cpu_computes_bfloat16", lambda: False)
         layer = Linear(weight, b if bias else None, shared=form == "shared")
     wanted = x.double() @ weight.double().t() + (b.double() if bias else 0)
-    found = layer(x)
+    kernels = select_kernels(torch.device("cpu"), x.dtype, head_size=16, backend="torch")
+    found = layer(x, kernels)
     assert found.dtype == x.dtype
     torch.testing.assert_close(
         found.double(), wanted, rtol=0, atol=1e-4 if x.dtype is torch.float32 else 0.2, check_dtype=False

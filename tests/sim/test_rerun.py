@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.core.config import EngineArgs, SchedulerConfig
-from workbench.core.errors import DoesNotFitError, InvalidRequestError
+from workbench.core.errors import DoesNotFitError, InvalidRequestError, KVCacheTooSmallError
 from workbench.core.policy import make_policy
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.settings import resolved_settings
@@ -97,7 +97,7 @@ class Run:
 
     def configure(self, changes):
         if self.core.scheduler.num_steps not in self.fail_steps:
-            with contextlib.suppress(DoesNotFitError):
+            with contextlib.suppress(DoesNotFitError, KVCacheTooSmallError):
                 self.core.configure(changes)
         self.step(1)  # records do not tell in which order settings and cancellations of one gap came
 
