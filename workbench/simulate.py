@@ -7,7 +7,7 @@ from typing import Any
 from workbench.compare import Comparison, Side
 from workbench.core.config import SchedulerConfig
 from workbench.core.errors import ConfigError
-from workbench.core.policy import Policy, make_policy
+from workbench.core.policy import POLICIES, Policy, make_policy
 from workbench.sim import CostModel, Simulator, Workload, features_of
 from workbench.sim.batching import make_batching
 from workbench.sim.memory_account import MemoryAccount, MemorySample
@@ -104,7 +104,8 @@ def simulate(
 
     settings, by vLLM's names: max_num_seqs, max_num_batched_tokens, max_model_len, block_size,
     num_gpu_blocks_override, enable_prefix_caching, enable_chunked_prefill, scheduling_policy (a name or a Policy).
-    Those left out are the trace's, as they stood at its end.
+    Those left out are the trace's, as they stood at its end; a policy of the reader's own must be passed again, as a
+    trace only holds its name.
     like: the trace that gives settings and step times to a workload. cost_model: fitted to the trace if left out.
     batching: "static" lets a batch start together and admits nobody until all of it have ended.
     step_times="recorded" repeats a recorded run instead, with its own step times, settings, cancellations and tokens:
@@ -123,7 +124,7 @@ def simulate(
         if settings or cost_model is not None or like is not None or batching != "continuous":
             raise ConfigError("recorded step times belong to the recorded settings; leave the other settings out")
         return _rerun(what)
-    policy = make_policy(settings.pop("scheduling_policy", None) or _recorded_policy(source, at_end=True))
+    policy = make_policy(settings.pop("scheduling_policy", None) or _known_policy(source, at_end=True))
     workload = Workload.from_trace(what) if isinstance(what, Trace) else what
     if source is None:
         config = stated_config(workload, settings)
@@ -181,7 +182,7 @@ def _settings_of(config: SchedulerConfig, policy: str) -> dict[str, str]:
 
 
 def _rerun(recorded: Trace) -> Simulation:
-    config, policy = _recorded_config(recorded, step=0), make_policy(_recorded_policy(recorded, at_end=False))
+    config, policy = _recorded_config(recorded, step=0), make_policy(_known_policy(recorded, at_end=False))
     rerun = Rerun(recorded.records(), config, policy)
     trace = _trace_of(rerun, config, policy, recorded, "repeated", 0)
     return Simulation(
@@ -250,6 +251,17 @@ def _recorded_policy(source: Trace | None, at_end: bool) -> str:
         for record in source:
             name = next((c.value for c in record.changes if c.name == "scheduling_policy"), name)
     return str(name)
+
+
+def _known_policy(source: Trace | None, at_end: bool) -> str:
+    name = _recorded_policy(source, at_end)
+    if name not in POLICIES:
+        hint = f"pass that policy as scheduling_policy=..., or choose one of {', '.join(POLICIES)}"
+        raise ConfigError(
+            f"the recorded run used the policy {name!r}, and a trace holds only its name; "
+            + (hint if at_end else "so it cannot be repeated")
+        )
+    return name
 
 
 def _name(workload: str, policy: Policy, batching: str, settings: Mapping[str, Any]) -> str:

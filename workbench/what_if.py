@@ -1,18 +1,23 @@
 """What if, asked from a page: a simulation in a thread of its own, then a comparison with the run as it was."""
 
+import copy
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import ConfigError, WorkbenchError
+from workbench.core.policy import Policy
 from workbench.sim import Workload
 from workbench.simulate import compare, simulate
 from workbench.trace import Trace
 
+TELL_SECONDS = 0.2  # between two calls of on_progress
+
 
 class WhatIfStopped(WorkbenchError):
-    """The reader stopped a simulation."""
+    """A simulation was ended before it had a result."""
 
 
 class WhatIfJob:
@@ -20,13 +25,32 @@ class WhatIfJob:
 
     Without a workload the trace's own arrivals run under other settings and are compared with what was recorded. With
     one, it is simulated twice: under the trace's settings and under the changed ones.
+
+    policy: the reader's own one that is in force, where the trace only tells its name. gone: asked again and again;
+    when it returns True nobody waits for the result any more, and the simulation ends. on_progress: called on the job's
+    thread now and then, and once when all is done.
     """
 
-    def __init__(self, trace: Trace, settings: Mapping[str, Any], workload: Workload | None = None) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        settings: Mapping[str, Any],
+        workload: Workload | None = None,
+        *,
+        policy: Policy | None = None,
+        gone: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
         self.future: Future[dict[str, Any]] = Future()
         self._trace = trace.copy()  # the run goes on meanwhile
-        self._settings = dict(settings)
+        self._present: dict[str, Policy] = {}
+        if policy is not None and (workload is not None or "scheduling_policy" not in settings):
+            self._present["scheduling_policy"] = policy_copy(policy)
+        self._settings = {**self._present, **settings}
         self._workload = workload
+        self._gone = gone
+        self._on_progress = on_progress
+        self._told_at = time.monotonic()
         self._stopping = False
         self._done, self._total = 0, 0
         threading.Thread(target=self._run, name="workbench-what-if", daemon=True).start()
@@ -49,6 +73,7 @@ class WhatIfJob:
             self.future.set_result(self._compare())
         except Exception as error:
             self.future.set_exception(error)
+        self._on_progress()
 
     def _compare(self) -> dict[str, Any]:
         if self._workload is None:
@@ -57,7 +82,8 @@ class WhatIfJob:
             return compare(self._trace, second).to_json()
         size = len(self._workload)
         self._total = 2 * size
-        first = simulate(self._workload, like=self._trace, on_progress=self._count(0))
+        present = {name: policy_copy(policy) for name, policy in self._present.items()}
+        first = simulate(self._workload, like=self._trace, on_progress=self._count(0), **present)
         second = simulate(self._workload, like=self._trace, on_progress=self._count(size), **self._settings)
         return compare(first, second).to_json()
 
@@ -65,6 +91,22 @@ class WhatIfJob:
         def progress(finished: int) -> None:
             if self._stopping:
                 raise WhatIfStopped("the simulation was stopped")
+            if self._gone():
+                raise WhatIfStopped("the simulation was stopped, as its engine or its view is gone")
             self._done = before + finished
+            if time.monotonic() - self._told_at >= TELL_SECONDS:
+                self._told_at = time.monotonic()
+                self._on_progress()
 
         return progress
+
+
+def policy_copy(policy: Policy) -> Policy:
+    """A policy of its own for a simulation, so that what it remembers is not mixed with the running engine's."""
+    try:
+        return copy.deepcopy(policy)
+    except Exception as error:
+        raise ConfigError(
+            f"policy {policy.name!r} cannot be copied for a simulation ({type(error).__name__}: {error}); choose "
+            "another policy to simulate with"
+        ) from error

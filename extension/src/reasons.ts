@@ -82,3 +82,10 @@ export function explainEnding(reason: string, detail: string): string {
       return detail === "" ? reason : `${reason} ${detail}`;
   }
 }
+
+/** Why a decision preempted its request, to follow "preempted", and the request to look at; "" if there is none. */
+export function preemptedFor(d: Decision): { why: string; other: string } {
+  if (d.reason === "reconfigured") return { why: `as the KV pool changed: ${d.other}`, other: "" };
+  if (d.other === "" || d.other === d.request_id) return { why: "for want of KV blocks", other: "" };
+  return { why: `for ${d.other}`, other: d.other };
+}

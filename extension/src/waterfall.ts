@@ -1,6 +1,7 @@
 // Where the time to a request's first token went: the rule of workbench/trace/waterfall.py, over the page's own steps.
 
 import { type Decision, type Reason, WAITING_FOR } from "./generated.ts";
+import { preemptedFor } from "./reasons.ts";
 import type { RequestInfo, Step } from "./trace_types.ts";
 
 const NAMED_NEIGHBOURS = 3;
@@ -19,7 +20,7 @@ export interface WaterfallSegment {
   readonly seconds: number;
   /** Tokens computed in it. */
   readonly tokens: number;
-  /** The neighbour, who holds what is waited for, or for whom it was preempted; "" for several. */
+  /** The neighbour, who holds what is waited for, or for whom it was preempted; "" for several or nobody. */
   readonly other: string;
 }
 
@@ -119,8 +120,8 @@ function segmentsOf(stretch: readonly Moment[], seconds: number): WaterfallSegme
   const firstStep = step.record.step;
   const one = { firstStep, numSteps: 1 };
   if (decision.action === "preempt") {
-    const label = `preempted for ${decision.other}`;
-    return [{ kind: "preempted", label, ...one, seconds, tokens: 0, other: decision.other }];
+    const { why, other } = preemptedFor(decision);
+    return [{ kind: "preempted", label: `preempted ${why}`, ...one, seconds, tokens: 0, other }];
   }
   if (decision.action === "wait") {
     const label = waitingFor(root.reason);
@@ -150,10 +151,13 @@ export function waitingFor(reason: Reason): string {
   return WAITING_FOR[reason] ?? reason;
 }
 
-/** Who is named most often as the reason; of equals the first. */
+/** Who is named most often as the reason; of equals the first. What changed the pool is a setting, nobody to look at. */
 function mostOften(stretch: readonly Moment[]): string {
   const counts = new Map<string, number>();
-  for (const { root } of stretch) if (root.other !== "") counts.set(root.other, (counts.get(root.other) ?? 0) + 1);
+  for (const { root } of stretch) {
+    if (root.other === "" || root.reason === "reconfigured") continue;
+    counts.set(root.other, (counts.get(root.other) ?? 0) + 1);
+  }
   let best = "";
   for (const [name, count] of counts) if (best === "" || count > counts.get(best)!) best = name;
   return best;

@@ -90,6 +90,28 @@ test("a preemption before the first token is a piece of its own", () => {
   ]);
 });
 
+test("a change of the KV pool preempts for nobody", () => {
+  const store = new TraceStore();
+  const arrival: ArrivalRow = ["a", 0, [1, 2, 3, 4, 5, 6, 7, 8], 4, 0, "a", ""];
+  const setting = "num_gpu_blocks_override=4";
+  const records = [
+    record(0, { arrivals: [arrival], decisions: [admitted("a", 4)] }),
+    record(1, { decisions: [["a", "preempt", "reconfigured", 0, 0, 0, 2, 1, setting]] }),
+    record(2, { decisions: [["a", "wait", "reconfigured", 0, 0, 0, 0, 0, setting]] }),
+    record(3, { decisions: [["a", "prefill", "resumed", 8, 0, 0, 0, 0, ""]], sampled: [["a", 9, null, [], 0]] }),
+    record(4, { decisions: [["a", "preempt", "no_blocks", 0, 0, 0, 1, 0, "a"]] }),
+    record(5, { decisions: [["a", "prefill", "resumed", 9, 0, 0, 0, 0, ""]], sampled: [["a", 9, null, [], 0]] }),
+  ];
+  store.applyFrame(payload(records, snapshot()));
+  const found = segmentsOf(store, "a").map((s) => [s.kind, s.label, s.firstStep, s.other]);
+  assert.deepEqual(found.slice(1), [
+    ["preempted", `preempted as the KV pool changed: ${setting}`, 1, ""],
+    ["queue", "while the KV pool was changed", 2, ""],
+    ["prefill", "prefill", 3, ""],
+  ]);
+  assert.match(tokenWhy(store, store.requests.get("a")!, 1)!.text, /it was preempted for want of KV blocks, in step 4/);
+});
+
 test("a token is told with what happened since the one before it", () => {
   const store = new TraceStore();
   store.applyFrame(payload(shortRun(), snapshot()));
@@ -108,7 +130,8 @@ test("a preempted request's next token names the preemption", () => {
   );
   const told = found.filter((f) => f.index > 0).map((f) => tokenWhy(store, f.request, f.index)!.text);
   assert.ok(told.length > 0);
-  for (const text of told) assert.match(text, /it was preempted for .+ in step \d+; .*computed again/);
+  for (const text of told)
+    assert.match(text, /it was preempted (for|as the KV pool changed: ).+, in step \d+; .*computed again/);
 });
 
 test("a free block says who let it go", () => {

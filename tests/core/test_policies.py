@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.helpers import make_scheduler, run_step
+from workbench.core.errors import ConfigError
 from workbench.core.policy import POLICIES, Policy, PolicyError, make_policy
 from workbench.core.sampling_params import SamplingParams
 
@@ -167,6 +168,18 @@ def test_a_policy_without_a_usable_order_is_refused_at_once(key, text):
         scheduler.set_policy(bad)
     assert scheduler.policy.name == "priority"
     assert names(scheduler.waiting) == ["r2", "r1", "r0"]
+
+
+def test_a_class_without_a_name_goes_by_its_own_and_a_class_in_place_of_an_object_is_named():
+    class Mine(Policy):
+        pass
+
+    class Later(HalfBudget):
+        pass
+
+    assert (Mine.name, Later.name, HalfBudget.name) == ("Mine", "Later", "half")
+    with pytest.raises(ConfigError, match=r"Mine\(\), not the class Mine"):
+        make_policy(Mine)
 
 
 def test_waiting_requests_can_be_reordered():

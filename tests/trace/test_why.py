@@ -75,6 +75,27 @@ def test_a_request_that_waits_for_blocks_and_for_its_turn():
     assert sum(s.seconds for s in c.waterfall) == pytest.approx((admitted + 1) * STEP_SECONDS)
 
 
+def test_a_change_of_the_pool_preempts_for_nobody():
+    run = Run(num_blocks=8)
+    run.add("a", 9, 3)
+    run.add("b", 9, 3)
+    run.scheduler.configure(run.scheduler.config.with_changes(max_num_batched_tokens=12))
+    run.step()
+    config = run.scheduler.config
+    run.scheduler.change_pool(config.with_pool(config.pool._replace(num_blocks=3)), "num_gpu_blocks_override=3")
+    run.step(held=True)
+    run.finish()
+    told = run.trace.why("b")
+    preempted, waited = told.waterfall[2:4]
+    assert preempted[:3] == ("preempted", "preempted as the KV pool changed: num_gpu_blocks_override=3", 1)
+    assert preempted.other == ""
+    assert waited[:2] == ("queue", "for KV blocks")
+    assert any(
+        text.startswith("Preempted: num_gpu_blocks_override=3 took ") and "tokens were recomputed" in text
+        for text in text_of(run.trace, "b")
+    )
+
+
 def test_a_preemption_is_told_with_its_cost():
     run = Run(num_blocks=4)
     run.add("a", 7, 9)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.engine.helpers import VOCAB, Engine, wait_until
 from tests.widgets.test_engine_widget import Page, make_widget
+from workbench import what_if
+from workbench.core.errors import ConfigError
 from workbench.core.policy import Policy
 from workbench.sim.recipe import preview, workload_from_recipe
 from workbench.simulate import compare, simulate
@@ -172,3 +174,151 @@ def test_what_if_without_enough_steps_says_what_is_missing(engine):
     refused = page.command("what_if", settings={"max_num_seqs": 1})
     assert not refused["ok"]
     assert "run something first" in refused["error"]["message"]
+
+
+class HeldSimulation:
+    """Stands for a long one: the real simulation, which waits at its first record until it is let go."""
+
+    def __init__(self):
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, what, *, on_progress, **settings):
+        def held(finished):
+            self.begun.set()
+            self.go.wait(30)
+            on_progress(finished)
+
+        return simulate(what, on_progress=held, **settings)
+
+
+@pytest.fixture
+def held(monkeypatch):
+    made = HeldSimulation()
+    monkeypatch.setattr(what_if, "simulate", made)
+    yield made
+    made.go.set()
+    wait_until(lambda: "workbench-what-if" not in threads())
+
+
+def ask(page, held):
+    """A question whose answer does not come before it is let go."""
+    page.tell(type="command", id="asked", name="what_if", args={"settings": {"max_num_seqs": 1}})
+    held.begun.wait(30)
+    assert "asked" not in page.replies
+
+
+def answer(page, held):
+    held.go.set()
+    wait_until(lambda: "asked" in page.replies)
+    return page.replies["asked"]
+
+
+def pages(engine, kind, tmp_path):
+    if kind == "live":
+        return Page(make_widget(engine))
+    page = Page(TraceWidget(Trace.load(engine.core.trace.save(tmp_path / "run.trace"))))
+    page.tell(type="subscribe")
+    return page
+
+
+@pytest.mark.parametrize("kind", ["live", "saved"])
+def test_a_second_simulation_is_refused_and_the_first_can_be_stopped(engine, held, kind, tmp_path):
+    run_something(engine)
+    page = pages(engine, kind, tmp_path)
+    ask(page, held)
+    refused = page.command("what_if", settings={"max_num_seqs": 2})
+    assert not refused["ok"]
+    assert "a simulation is going on already" in refused["error"]["message"]
+    assert page.command("what_if_stop")["ok"]
+    stopped = answer(page, held)
+    assert not stopped["ok"]
+    assert stopped["error"]["message"] == "the simulation was stopped"
+    assert page.command("what_if", settings={"max_num_seqs": 2})["ok"]
+
+
+@pytest.mark.parametrize("kind", ["live", "saved"])
+def test_a_simulation_ends_with_its_view(engine, held, kind, tmp_path):
+    run_something(engine)
+    page = pages(engine, kind, tmp_path)
+    if kind == "live":
+        page.tell(type="subscribe")
+    ask(page, held)
+    page.widget.close()
+    if kind == "live":
+        wait_until(lambda: "workbench-feed" not in threads())
+    assert "stopped" in answer(page, held)["error"]["message"]
+
+
+def test_a_simulation_ends_with_its_engine(held):
+    with Engine() as engine:
+        run_something(engine)
+        page = Page(make_widget(engine))
+        ask(page, held)
+    assert "its engine or its view is gone" in answer(page, held)["error"]["message"]
+
+
+def test_the_page_of_a_saved_trace_is_told_how_far_a_simulation_is(engine, held, tmp_path, monkeypatch):
+    monkeypatch.setattr(what_if, "TELL_SECONDS", 0.0)
+    run_something(engine)
+    page = pages(engine, "saved", tmp_path)
+    steps = page.replay.step
+    assert page.frames[-1][1]["status"]["jobs"] == {}
+    ask(page, held)
+    assert answer(page, held)["ok"]
+    wait_until(lambda: page.frames[-1][1]["status"]["jobs"]["what_if"]["state"] == "done")
+    told = [frame["status"]["jobs"]["what_if"] for _, frame in page.frames if frame["status"]["jobs"]]
+    assert all(job["total"] == 6 for job in told)
+    counts = [job["finished"] for job in told]
+    assert counts == sorted(counts)
+    assert {0, 6} < set(counts)
+    assert page.replay.step == steps
+
+
+class LongestFirst(Policy):
+    """The reader's own, without a name of its own."""
+
+    def key(self, request):
+        return (-request.max_tokens, request.arrival_seq)
+
+
+def run_lengths(engine):
+    for handle in [engine.submit([i] * 7, max_tokens=3 + 3 * i) for i in range(6)]:
+        handle.result(30)
+
+
+def test_a_policy_of_the_readers_own_is_simulated_where_it_is_in_force_and_by_its_name(engine):
+    engine.loop.configure({"scheduling_policy": LongestFirst()})
+    run_lengths(engine)
+    page = Page(make_widget(engine))
+    answer = page.command("what_if", settings={"max_num_seqs": 1})["result"]
+    trace = engine.core.trace
+    assert answer["settings"] == [["max_num_seqs", "8", "1"]]
+    expected = compare(trace, simulate(trace, max_num_seqs=1, scheduling_policy=LongestFirst())).to_json()
+    assert [row[:5] for row in answer["requests"]] == [list(row[:5]) for row in expected["requests"]]
+    engine.loop.configure({"scheduling_policy": "fcfs"})
+    engine.submit([1, 2], max_tokens=2).result(30)
+    named = page.command("what_if", settings={"max_num_seqs": 1, "scheduling_policy": "LongestFirst"})["result"]
+    assert ["scheduling_policy", "fcfs", "LongestFirst"] in named["settings"]
+    assert simulate(trace, scheduling_policy="fcfs").trace.info["settings"]["scheduling_policy"][1] == "fcfs"
+
+
+def test_a_trace_of_a_readers_own_policy_says_that_the_policy_must_come_with_it(engine, tmp_path):
+    engine.loop.configure({"scheduling_policy": LongestFirst()})
+    run_lengths(engine)
+    page = pages(engine, "saved", tmp_path)
+    refused = page.command("what_if", settings={"max_num_seqs": 1})
+    assert "used the policy 'LongestFirst', and a trace holds only its name; pass that" in refused["error"]["message"]
+    assert page.command("what_if", settings={"max_num_seqs": 1, "scheduling_policy": "sjf"})["ok"]
+    with pytest.raises(ConfigError, match="cannot be repeated"):
+        simulate(engine.core.trace, step_times="recorded")
+
+
+def test_a_policy_that_cannot_be_copied_is_said_to_be_so(engine):
+    class Locked(Policy):
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    engine.loop.configure({"scheduling_policy": Locked()})
+    run_something(engine)
+    refused = Page(make_widget(engine)).command("what_if", settings={"max_num_seqs": 1})
+    assert "policy 'Locked' cannot be copied for a simulation" in refused["error"]["message"]

@@ -26,6 +26,11 @@ class Policy:
     # True if a request's key changes while it is alive: the queues are then sorted anew in every step.
     dynamic = False
 
+    def __init_subclass__(cls) -> None:
+        """A class without a name of its own goes by the class's, not by that of the policy it was made from."""
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
     def key(self, request: Request) -> tuple[Any, ...]:
         """Requests with smaller keys are scheduled first, in the queue and in the batch."""
         return (request.arrival_seq,)
@@ -81,10 +86,12 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 }
 
 
-def make_policy(policy: str | Policy) -> Policy:
+def make_policy(policy: str | Policy | type[Policy]) -> Policy:
     """The policy of that name, or the object itself; ConfigError names the known ones."""
     if isinstance(policy, Policy):
         return policy
+    if isinstance(policy, type):
+        raise ConfigError(f"scheduling_policy takes an object: {policy.__name__}(), not the class {policy.__name__}")
     if policy not in POLICIES:
         raise ConfigError(f"scheduling_policy must be one of {', '.join(sorted(POLICIES))}, not {policy!r}")
     return POLICIES[policy]()

@@ -54,6 +54,15 @@ def explain(decision: Decision) -> str:
     return _FIELD.sub(field, _CLAUSE.sub(clause, TEXTS[_text_name(decision)]))
 
 
+def preempted_for(decision: Decision) -> tuple[str, str]:
+    """Why a decision preempted its request, to follow "preempted", and the request to look at: "" if there is none."""
+    if decision.reason == Reason.RECONFIGURED:
+        return f"as the KV pool changed: {decision.other}", ""
+    if decision.other in (decision.request_id, ""):
+        return "for want of KV blocks", ""
+    return f"for {decision.other}", decision.other
+
+
 def _text_name(d: Decision) -> str:
     if d.action == Action.PREEMPT and d.reason == Reason.RECONFIGURED:
         return "reconfigured_blocks" if d.need else "reconfigured_pool"

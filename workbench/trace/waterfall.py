@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from workbench.core.reasons import WAITING_FOR
-from workbench.core.scheduler_output import Action
+from workbench.core.reasons import WAITING_FOR, preempted_for
+from workbench.core.scheduler_output import Action, Reason
 from workbench.trace.life import Life, Moment
 
 NAMED_NEIGHBOURS = 3
@@ -24,7 +24,8 @@ class Segment(NamedTuple):
 
     kind: "queue", "preempted", "prefill" (its own share of a step) or "neighbour" (the share of others in that step;
     a step's time is split by the tokens that each computed). tokens: how many, where something was computed. other:
-    whom to look at: the neighbour, who holds what is waited for, for whom it was preempted; "" for several.
+    whom to look at: the neighbour, who holds what is waited for, for whom it was preempted; "" for several or
+    nobody.
     """
 
     kind: str
@@ -72,10 +73,13 @@ def _segments(steps: list[Moment], seconds: float) -> Iterator[Segment]:
     moment = steps[0]
     decision = moment.decision
     if decision.action == Action.PREEMPT:
-        yield Segment("preempted", f"preempted for {decision.other}", moment.step, 1, seconds, 0, decision.other)
+        why, other = preempted_for(decision)
+        yield Segment("preempted", f"preempted {why}", moment.step, 1, seconds, 0, other)
         return
     if decision.action == Action.WAIT:
-        others = Counter(m.root.other for m in steps if m.root.other).most_common(1)
+        # What changed the pool is a setting, nobody to look at.
+        named = (m.root for m in steps if m.root.other and m.root.reason != Reason.RECONFIGURED)
+        others = Counter(root.other for root in named).most_common(1)
         label = WAITING_FOR[moment.root.reason]
         yield Segment("queue", label, moment.step, len(steps), seconds, 0, others[0][0] if others else "")
         return

@@ -106,7 +106,7 @@ def _preemption(stint: list[Moment]) -> Cause:
     elif d.reason is Reason.RECONFIGURED:
         text = f"Preempted: {d.other} made its KV useless."
     else:
-        who = "it needed" if d.other == d.request_id else f"{d.other} needed"
+        who = "it needed" if d.other in (d.request_id, "") else f"{d.other} needed"
         text = f"Preempted: {who} {_count(d.need, 'KV block')} and {d.have} were free."
     if back:
         tokens = sum(m.decision.num_tokens for m in back)

@@ -9,16 +9,24 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.engine.breakpoints import make_breakpoint
 from workbench.engine.change import Change
 from workbench.engine.client import EngineClient
-from workbench.widgets.traffic_commands import TRAFFIC
+from workbench.widgets.traffic_commands import TRAFFIC, start_what_if
 
 Reply = Callable[[dict[str, Any]], None]
 
 MAX_PROMPTS = 64
 
 
-def run_command(client: EngineClient, name: str, args: Mapping[str, Any], reply: Reply) -> None:
-    """Run a view's command; reply gets {"ok": True, "result": ...} or {"ok": False, "error": ...}, maybe later."""
-    answer_command(lambda: _dispatch(client, name, args), reply)
+def run_command(
+    client: EngineClient, name: str, args: Mapping[str, Any], reply: Reply, gone: Callable[[], bool]
+) -> None:
+    """Run a view's command; reply gets {"ok": True, "result": ...} or {"ok": False, "error": ...}, maybe later.
+
+    gone: whether the view has gone, for what would only go on for its sake.
+    """
+    if name == "what_if":
+        answer_command(lambda: start_what_if(client, args, gone), reply)
+    else:
+        answer_command(lambda: _dispatch(client, name, args), reply)
 
 
 def answer_command(run: Callable[[], Any], reply: Reply) -> None:

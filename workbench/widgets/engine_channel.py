@@ -51,4 +51,11 @@ class EngineChannel:
             self._send({**reply, "ok": False, "error": error}, [])
             return
         args = content.get("args") or {}
-        run_command(client, str(content.get("name")), args, lambda answer: self._send({**reply, **answer}, []))
+        feed, send = weakref.ref(self._feed), self._send
+        run_command(
+            client,
+            str(content.get("name")),
+            args,
+            lambda answer: send({**reply, **answer}, []),
+            gone=lambda: (found := feed()) is None or found.ended,
+        )

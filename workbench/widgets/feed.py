@@ -65,6 +65,12 @@ class Feed:
             self._generation += 1
         self._wake.set()
 
+    @property
+    def ended(self) -> bool:
+        """True if a page was sent to and is no longer: it went, or has been silent for long."""
+        with self._lock:
+            return self._thread is not None and not self._thread.is_alive()
+
     def acknowledge(self, seq: int) -> None:
         """The page has shown frame `seq`."""
         self._acknowledged = max(self._acknowledged, seq)

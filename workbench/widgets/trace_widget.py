@@ -1,13 +1,15 @@
 """A view of a saved trace: the same page code, and no engine behind it."""
 
+from concurrent.futures import Future
 from typing import Any
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.trace import Trace
 from workbench.trace.wire import dumps
+from workbench.what_if import WhatIfJob
 from workbench.widgets.commands import answer_command
 from workbench.widgets.protocol import PROTOCOL_VERSION
-from workbench.widgets.traffic_commands import start_what_if
+from workbench.widgets.traffic_commands import SIMULATING
 from workbench.widgets.view_widget import ViewWidget
 
 FRAME_STEPS = 2000
@@ -20,10 +22,14 @@ class SavedTraceError(WorkbenchError):
 class TraceWidget(ViewWidget):
     """Sends a trace to a page once, in frames, whenever the page asks for it."""
 
+    _what_if: WhatIfJob | None = None  # a widget that was refused is closed all the same
+
     def __init__(self, trace: Trace, view: str = "dashboard", height: int = 0, *, embed_trace: bool = False) -> None:
         # A name of its own: the trace of a live engine, shown beside it, is not that engine.
         super().__init__(f"trace-{id(trace):x}", view, height, embed_trace)
         self._trace = trace
+        self._seq = 0
+        self._status: dict[str, Any] = {}
 
     def trace(self) -> Trace:
         """What is shown."""
@@ -34,6 +40,8 @@ class TraceWidget(ViewWidget):
         kind = content.get("type") if isinstance(content, dict) else None
         if kind == "subscribe":
             self._send_all()
+        elif kind == "unsubscribe":
+            self._stop_what_if()
         elif kind == "command":
             reply = {"type": "reply", "id": content.get("id")}
             answer_command(lambda: self._answer(content), lambda answer: self.send({**reply, **answer}))
@@ -43,15 +51,41 @@ class TraceWidget(ViewWidget):
         if name == "why":
             return self._trace.why(str(args["request_id"])).to_json()
         if name == "what_if":
-            return start_what_if(self._trace, args).future
+            return self._start_what_if(args)
+        if name == "what_if_stop":
+            return self._stop_what_if()
         raise SavedTraceError("this is a saved trace: there is no engine to command")
+
+    def close(self) -> None:
+        """End what goes on for the view, and the comm."""
+        self._stop_what_if()
+        super().close()
+
+    def _start_what_if(self, args: dict[str, Any]) -> "Future[dict[str, Any]]":
+        if self._what_if is not None and self._what_if.running:
+            raise ConfigError(SIMULATING)
+        self._what_if = WhatIfJob(self._trace, args.get("settings", {}), on_progress=self._send_progress)
+        return self._what_if.future
+
+    def _stop_what_if(self) -> None:
+        if self._what_if is not None:
+            self._what_if.stop()
 
     def _send_all(self) -> None:
         self.send({"type": "hello", "protocol": PROTOCOL_VERSION, "engine": self._trace.info, "saved": True})
         payload = self._trace.payload()
+        self._status = payload["status"]
         records = payload["records"]
-        for seq, start in enumerate(range(0, max(1, len(records)), FRAME_STEPS), start=1):
-            part = {"records": records[start : start + FRAME_STEPS], "texts": {}, "status": payload["status"]}
-            if start == 0:
-                part |= {"snapshot": payload["snapshot"], "texts": payload["texts"]}
-            self.send({"type": "frame", "seq": seq, "keyframe": start == 0}, [dumps(part)])
+        for start in range(0, max(1, len(records)), FRAME_STEPS):
+            first = {"snapshot": payload["snapshot"], "texts": payload["texts"]} if start == 0 else {}
+            self._send_frame(records[start : start + FRAME_STEPS], first)
+
+    def _send_progress(self) -> None:
+        if self._status:  # a page that was sent the trace
+            self._send_frame([], {})
+
+    def _send_frame(self, records: list[Any], first: dict[str, Any]) -> None:
+        self._seq += 1
+        jobs = {} if self._what_if is None else {"what_if": self._what_if.progress()}
+        payload = {"records": records, "texts": {}, "status": {**self._status, "jobs": jobs}, **first}
+        self.send({"type": "frame", "seq": self._seq, "keyframe": bool(first)}, [dumps(payload)])

@@ -1,16 +1,19 @@
 """Traffic and what-if, as commands of a view: each goes on in a thread of its own, one of a kind for an engine."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from workbench.core.errors import ConfigError
+from workbench.core.policy import POLICIES
 from workbench.engine.client import EngineClient
 from workbench.sim import Workload
 from workbench.sim.recipe import preview, workload_from_recipe
-from workbench.trace import Trace
 from workbench.traffic_job import TrafficJob
-from workbench.what_if import WhatIfJob
+from workbench.what_if import WhatIfJob, policy_copy
+
+SIMULATING = "a simulation is going on already; stop it, or wait for its end"
 
 
 def _workload(client: EngineClient, recipe: Mapping[str, Any]) -> Workload:
@@ -26,17 +29,31 @@ def _start(client: EngineClient, args: Mapping[str, Any]) -> None:
     client.jobs["traffic"] = TrafficJob(client, _workload(client, args["recipe"]))
 
 
-def _what_if(client: EngineClient, args: Mapping[str, Any]) -> "Future[dict[str, Any]]":
-    _only_one(client, "what_if", "a simulation is going on already; stop it, or wait for its end")
-    recipe = args.get("recipe")
-    job = start_what_if(client.loop.core.trace, args, None if recipe is None else _workload(client, recipe))
+def start_what_if(client: EngineClient, args: Mapping[str, Any], gone: Callable[[], bool]) -> "Future[dict[str, Any]]":
+    """Begin the simulation that a view asks for; it ends with the engine, and when `gone` says that the view went.
+
+    A policy of the reader's own is simulated with by its name, or where it is in force and no other is asked for.
+    """
+    _only_one(client, "what_if", SIMULATING)
+    core, owner = client.loop.core, weakref.ref(client)
+    in_force = core.scheduler.policy
+    recipe, settings = args.get("recipe"), dict(args.get("settings", {}))
+    wanted = settings.get("scheduling_policy")
+    if isinstance(wanted, str) and wanted in core.own_policies:
+        settings["scheduling_policy"] = policy_copy(core.own_policies[wanted])
+    job = WhatIfJob(
+        core.trace,
+        settings,
+        None if recipe is None else _workload(client, recipe),
+        policy=None if POLICIES.get(in_force.name) is type(in_force) else in_force,
+        gone=lambda: gone() or _closed(owner()),
+    )
     client.jobs["what_if"] = job
     return job.future
 
 
-def start_what_if(trace: Trace, args: Mapping[str, Any], workload: Workload | None = None) -> WhatIfJob:
-    """Begin the simulation that a view asks for, over any trace."""
-    return WhatIfJob(trace, args.get("settings", {}), workload)
+def _closed(client: EngineClient | None) -> bool:
+    return client is None or client.loop.status().state == "closed"
 
 
 def _stop(kind: str) -> Callable[[EngineClient, Mapping[str, Any]], None]:
@@ -56,6 +73,5 @@ TRAFFIC: dict[str, Callable[[EngineClient, Mapping[str, Any]], Any]] = {
     "traffic_preview": _preview,
     "traffic_start": _start,
     "traffic_stop": _stop("traffic"),
-    "what_if": _what_if,
     "what_if_stop": _stop("what_if"),
 }

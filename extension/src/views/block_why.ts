@@ -2,6 +2,7 @@
 
 import { int } from "../format.ts";
 import type { BlockEvent } from "../generated.ts";
+import { preemptedFor } from "../reasons.ts";
 import type { EngineState } from "../replay.ts";
 import type { TraceStore } from "../store.ts";
 import type { Cursor } from "../trace_types.ts";
@@ -31,7 +32,7 @@ export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, 
       ended !== undefined
         ? "when it ended"
         : decision?.action === "preempt"
-          ? `when it was preempted for ${decision.other}`
+          ? `when it was preempted ${preemptedFor(decision).why}`
           : "when it no longer needed it";
     const text = `${name} is free (${kept}): ${event.request_id} gave it back ${why}.`;
     return { text, step: record.step, request: event.request_id };

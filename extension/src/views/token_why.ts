@@ -1,7 +1,7 @@
 // Why a token came when it did: what happened to its request since the token before. No DOM here.
 
 import { count, int, seconds } from "../format.ts";
-import { reasonLabel } from "../reasons.ts";
+import { preemptedFor, reasonLabel } from "../reasons.ts";
 import type { TraceStore } from "../store.ts";
 import type { RequestInfo } from "../trace_types.ts";
 
@@ -29,7 +29,7 @@ export function tokenWhy(store: TraceStore, request: RequestInfo, index: number)
     const decision = record.decisions.find((d) => d.request_id === request.id);
     if (decision === undefined) continue;
     if (decision.action === "preempt")
-      causes.push(`it was preempted for ${decision.other} in step ${int(record.step)}`);
+      causes.push(`it was preempted ${preemptedFor(decision).why}, in step ${int(record.step)}`);
     if (decision.action === "wait")
       waits.set(reasonLabel(decision.reason), (waits.get(reasonLabel(decision.reason)) ?? 0) + 1);
     if (decision.action === "prefill") causes.push(`${count(decision.num_tokens, "token")} were computed again`);

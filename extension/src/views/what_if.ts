@@ -37,6 +37,7 @@ class WhatIfView implements View {
     "compare(trace, simulate(trace, max_num_seqs=…))",
   );
   private readonly panel: ComparePanel;
+  private policies = "";
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
@@ -61,8 +62,8 @@ class WhatIfView implements View {
       "select",
       { class: "iw-select", "data-testid": "what-if-policy", title: "scheduling_policy" },
       option("", "as it was"),
-      ...POLICIES.map((name) => option(name)),
     );
+    this.listPolicies(POLICIES);
     this.caching = h(
       "select",
       { class: "iw-select", "data-testid": "what-if-caching", title: "enable_prefix_caching" },
@@ -100,17 +101,20 @@ class WhatIfView implements View {
     const { session } = this.context;
     const { whatIf, store } = session;
     const { status, head } = store;
-    const idle = session.kernel && !whatIf.running;
+    const job = status?.jobs?.what_if;
+    // One that another page has asked for, or this page before it was loaded again, can be stopped here too.
+    const running = session.kernel && (whatIf.running || job?.state === "running");
+    const idle = session.kernel && !running;
+    this.listPolicies(status?.policies ?? POLICIES);
     this.form.hidden = !session.kernel;
     for (const control of [...Object.values(this.numbers), this.policy, this.caching]) control.disabled = !idle;
     this.ask.disabled = !idle || store.lastStep === null;
-    this.stop.hidden = !whatIf.running || !session.interactive;
+    this.stop.hidden = !running;
     this.numbers.max_num_seqs.placeholder = status === null ? "" : String(status.max_num_seqs);
     this.numbers.max_num_batched_tokens.placeholder = status === null ? "" : String(status.max_num_batched_tokens);
     this.numbers.num_gpu_blocks_override.placeholder = head === null ? "" : String(head.numBlocks);
-    const job = status?.jobs?.what_if;
     const told = job === undefined || job.total === 0 ? "" : ` ${int(job.finished)} of ${int(job.total)} requests`;
-    setText(this.progress, whatIf.running ? `Simulating …${told}` : "");
+    setText(this.progress, running ? `Simulating …${told}` : "");
     setText(this.note, whatIf.failure);
     this.note.dataset["kind"] = whatIf.failure === "" ? "" : "bad";
     this.panel.element.hidden = whatIf.result === null;
@@ -122,6 +126,16 @@ class WhatIfView implements View {
 
   destroy(): void {
     // The session keeps the answer.
+  }
+
+  /** The reader's own policies too, where there is an engine that knows them. */
+  private listPolicies(names: readonly string[]): void {
+    if (names.join("\n") === this.policies) return;
+    this.policies = names.join("\n");
+    const chosen = this.policy.value;
+    const options = names.map((name) => h("option", { value: name }, name));
+    this.policy.replaceChildren(this.policy.options[0]!, ...options);
+    this.policy.value = names.includes(chosen) ? chosen : "";
   }
 
   private settings(): Record<string, unknown> {
