@@ -108,7 +108,10 @@ def refresh_installed_copy() -> None:
     """Bring the extension that `pip install -e .` copied into this environment up to date with the one built here."""
     installed = Path(sysconfig.get_path("data"), "share", "jupyter", "labextensions", "inference-workbench")
     if (installed / "package.json").is_file():
-        shutil.rmtree(installed / "static", ignore_errors=True)
+        # Removed, not written over: an installer may have made these files links to ones that others use too.
+        for name in ("package.json", "schemas", "static"):
+            path = installed / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         shutil.copytree(LAB_EXTENSION, installed, dirs_exist_ok=True)
 
 

@@ -136,10 +136,10 @@ function artificialTrace(trace, blocks, steps) {
   for (let b = 0; b < blocks; b++) tables[(b * 7919) % 400].push(b);
   const ids = tables.map((_, i) => `r${i}`);
   const state = (id, blocks) => [id, id, "", 0, 0, 1e6, new Array(8).fill(1), [], blocks * 16, 0];
+  const pool = [blocks, 16, "bfloat16", 24576];
   const snapshot = {
     step: -1,
-    num_blocks: blocks,
-    block_size: 16,
+    pool,
     block_tables: Object.fromEntries(ids.map((id, i) => [id, [...tables[i]]])),
     ref_counts: new Array(blocks).fill(1),
     block_hashes: new Array(blocks).fill(""),
@@ -174,6 +174,7 @@ function artificialTrace(trace, blocks, steps) {
       token_budget: 512,
       max_num_seqs: 400,
       num_free_blocks: 0,
+      pool,
     };
   });
   return { engine: { ...trace.engine, num_blocks: blocks }, payload: { ...trace.payload, snapshot, records } };

@@ -192,7 +192,7 @@ def test_the_shortcuts_clash_with_none_of_jupyterlab_s(lab: LabPage, workbench: 
 def test_the_arranged_workbench(lab: LabPage, workbench: Workbench, size: tuple[int, int]) -> None:
     width, height = size
     lab.page.set_viewport_size({"width": width, "height": height})
-    engine = ready(lab, PAUSED)
+    engine = ready(lab, PAUSED, "llm.break_on('first_token'); llm.step(60)")
     lab.run_cell(1)
     workbench.show_sidebar()
     workbench.card(engine).get_by_test_id("arrange").click()
@@ -204,14 +204,24 @@ def test_the_arranged_workbench(lab: LabPage, workbench: Workbench, size: tuple[
     assert notebook["x"] + notebook["width"] <= min(b["x"] for b in (controls, blocks, timeline)) + 1
     assert controls["y"] < blocks["y"] < timeline["y"]
     assert notebook["width"] > 0.25 * width
-    # Everything of the controls is in sight.
-    inner = workbench.panel("controls").locator(".iw-panel-controls")
-    assert inner.evaluate("e => e.scrollHeight - e.clientHeight") <= 1
+    everything_of_the_controls_is_in_sight(workbench)
+    # Also what they say later.
+    lab.run_cell(2)
+    expect(workbench.panel("controls").get_by_test_id("notice")).to_contain_text("Stopped after")
+    everything_of_the_controls_is_in_sight(workbench)
     for theme in ("light", "dark"):
         lab.set_theme(theme)  # type: ignore[arg-type]
         lab.page.wait_for_timeout(800)  # the views draw at their own pace
         lab.screenshot(f"arranged-{width}-{theme}")
     assert not lab.console_errors
+
+
+def everything_of_the_controls_is_in_sight(workbench: Workbench) -> None:
+    """However many rows they take: the panel grows with them."""
+    workbench.page.wait_for_function(
+        """() => { const e = document.querySelector('[data-testid=panel-controls] .iw-panel-controls');
+                    return e.clientHeight > 60 && e.scrollHeight <= e.clientHeight + 1; }"""
+    )
 
 
 def test_panels_survive_a_reload_and_a_restart_and_go_on_with_the_new_engine(

@@ -311,17 +311,18 @@ def test_what_was_recorded_is_played_and_jumped_through_by_kind(harness: Open) -
     page.get_by_test_id("event-kind").select_option("preempted")
     preempts = "s.record.decisions.some(d => d.action === 'preempt')"
     expected = page.evaluate(f"{SESSION}.store.steps.filter(s => {preempts}).map(s => s.record.step)")
-    assert len(expected) > 2
+    *_, before, after = (at for at in expected if at < 460)  # far enough from the end to be played
     page.get_by_test_id("state").click()
     page.get_by_test_id("step-back").focus()
-    for want in reversed(expected[-2:]):
+    back = [at for at in reversed(expected) if at >= before]
+    for want in back:
         page.keyboard.press("[")
         expect(page.get_by_test_id("position")).to_have_text(f"step {want}")
     page.keyboard.press("]")
-    expect(page.get_by_test_id("position")).to_have_text(f"step {expected[-1]}")
+    expect(page.get_by_test_id("position")).to_have_text(f"step {after}")
     page.keyboard.press("p")
     expect(page.get_by_test_id("play")).to_have_attribute("aria-pressed", "true")
-    page.wait_for_function(f"() => {SESSION}.cursor > {expected[-1] + 2}")
+    page.wait_for_function(f"() => {SESSION}.cursor > {after + 2}")
     page.get_by_test_id("step-back").click()  # whoever takes the cursor stops the film
     expect(page.get_by_test_id("play")).to_have_attribute("aria-pressed", "false")
     page.keyboard.press("Escape")

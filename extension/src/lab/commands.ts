@@ -94,7 +94,7 @@ export function addCommands(shell: Shell): SidebarActions {
     const notebook = widgetAt(app, path);
     labShell.collapseLeft();
     const area = notebook?.parent?.node ?? document.body;
-    const layout = layoutOf(shell.settings().defaultLayout, area.clientWidth, area.clientHeight);
+    const layout = layoutOf(shell.settings().defaultLayout, area.clientHeight);
     const panels = new Map(viewsOf(layout.views).map((view) => [view, panelOf(view, path, engine)]));
     for (const panel of panels.values()) put(panel);
     hub.use(engine.engine_id);

@@ -19,16 +19,12 @@ const SHORT = 860;
 
 const LOWER: Area = { views: ["timeline", "requests", "latency"] };
 
-/** The controls' height with their tab, in pixels, for a panel of this width: they break into more rows in a narrow one. */
-function controlsHeight(width: number): number {
-  const rows = width >= 1180 ? 2 : width >= 900 ? 3 : 4;
-  return 34 + 33 * rows;
-}
+/** Of the height; the panel of the controls asks for more if they break into more rows than fit. */
+const CONTROLS = 0.1;
 
-/** How to lay out a main area of this size, in pixels. */
-export function layoutOf(name: LayoutName, width: number, height: number): Layout {
+/** How to lay out a main area of this height, in pixels. */
+export function layoutOf(name: LayoutName, height: number): Layout {
   const notebook = 0.34;
-  const controls = Math.min(0.3, controlsHeight(width * (1 - notebook)) / Math.max(height, 1));
   const upper = height < SHORT ? 0.3 : 0.47;
   switch (name) {
     case "dashboard":
@@ -49,7 +45,7 @@ export function layoutOf(name: LayoutName, width: number, height: number): Layou
         notebook,
         views: {
           split: "vertical",
-          sizes: [controls, (1 - controls) * upper, (1 - controls) * (1 - upper)],
+          sizes: [CONTROLS, (1 - CONTROLS) * upper, (1 - CONTROLS) * (1 - upper)],
           parts: [
             { views: ["controls"] },
             height < SHORT

@@ -1,6 +1,6 @@
 // A panel of the main area: one view of one engine, which it follows through hiding, reloads and restarts.
 
-import type { Message } from "@lumino/messaging";
+import { MessageLoop, type Message } from "@lumino/messaging";
 import { Widget } from "@lumino/widgets";
 
 import { mount } from "../mount.ts";
@@ -29,6 +29,9 @@ export interface PanelActions {
   rebound(panel: ViewPanel): void;
 }
 
+/** The controls may ask for this share of the window; beyond it they scroll. */
+const MOST_OF_WINDOW = 0.4;
+
 interface Held {
   readonly engineId: string;
   readonly link: KernelLink;
@@ -47,6 +50,7 @@ export class ViewPanel extends Widget {
   private readonly body = h("div", { class: "iw-lab-body" });
   private readonly waiting = h("div", { class: "iw-lab-waiting", role: "status", "data-testid": "panel-waiting" });
   private readonly stop: () => void;
+  private readonly content = new ResizeObserver(() => this.keepInSight());
 
   constructor(hub: Hub, args: PanelArgs, actions: PanelActions) {
     super();
@@ -72,6 +76,7 @@ export class ViewPanel extends Widget {
   override dispose(): void {
     if (this.isDisposed) return;
     this.stop();
+    this.content.disconnect();
     this.letGo();
     super.dispose();
   }
@@ -126,6 +131,8 @@ export class ViewPanel extends Widget {
     // The session outlives the times in which the panel is out of sight and takes no part in it.
     const forget = holdSession(engine.engine_id).release;
     const unmount = mount(session, this.wanted.view, this.body);
+    const controls = this.wanted.view === "controls" ? this.body.querySelector(".iw-controls") : null;
+    if (controls !== null) for (const element of [this.banner, controls]) this.content.observe(element);
     this.held = { engineId: engine.engine_id, link, release, unmount, forget };
     if (engine.engine_id !== this.wanted.engineId) {
       this.wanted = { ...this.wanted, engineId: engine.engine_id };
@@ -133,7 +140,19 @@ export class ViewPanel extends Widget {
     }
   }
 
+  /** However the controls break into rows, and whatever they have to say, the panel is never smaller than they are. */
+  private keepInSight(): void {
+    const controls = this.body.querySelector<HTMLElement>(".iw-controls");
+    if (controls === null || !this.isVisible) return;
+    const least = Math.min(controls.offsetHeight + this.banner.offsetHeight, MOST_OF_WINDOW * window.innerHeight);
+    const text = `${Math.ceil(least)}px`;
+    if (this.node.style.minHeight === text) return;
+    this.node.style.minHeight = text;
+    if (this.parent !== null) MessageLoop.postMessage(this.parent, Widget.Msg.FitRequest);
+  }
+
   private letGo(): void {
+    this.content.disconnect();
     this.held?.unmount();
     this.held?.release?.();
     this.held?.forget();
