@@ -158,8 +158,16 @@ class Decoder(nn.Module):
         return sum(weight.numel() for weight in self.parameters())
 
 
-def save(model: Decoder, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors (bfloat16).
+def keep_mantissa(weight: Tensor, bits: int) -> Tensor:
+    """bfloat16 with only ``bits`` of its 7 mantissa bits in use, rounded to nearest; the zeros behind them compress."""
+    raw = weight.detach().to(torch.bfloat16).contiguous().view(torch.int16).to(torch.int32)
+    unused = 7 - bits
+    half = (1 << unused) >> 1
+    return (((raw + half) >> unused) << unused).to(torch.int16).view(torch.bfloat16)
+
+
+def save(model: Decoder, folder: Path, mantissa_bits: int = 7) -> None:
+    """Write config.json, generation_config.json and model.safetensors (bfloat16, matrices with ``mantissa_bits``).
 
     The config says float32 so that every loader computes in float32; the stored bits are half that.
     """
@@ -191,7 +199,8 @@ def save(model: Decoder, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     weights = {
-        f"model.{name}": weight.detach().to(torch.bfloat16).contiguous() for name, weight in model.named_parameters()
+        f"model.{name}": keep_mantissa(weight, mantissa_bits if weight.ndim > 1 else 7)
+        for name, weight in model.named_parameters()
     }
     # Written whole and then renamed, so that a reader never meets half a file.
     save_file(weights, folder / "model.safetensors.part", metadata={"format": "pt"})

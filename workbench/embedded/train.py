@@ -46,7 +46,7 @@ class Recipe:
     Steps are optimiser steps of ``tokens_per_step`` tokens; ``decay_steps`` of them, at the end, take the learning
     rate to zero. ``minutes`` (None for no limit) can shorten the flat part. While the rate falls, ``repeat_rows`` rows
     of ``flat_length`` tokens a step teach the model to leave loops (repetition.py), their loss weighted by
-    ``repeat_weight``.
+    ``repeat_weight``. ``mantissa_bits`` of bfloat16's 7 are kept in the weights that are saved.
     """
 
     steps: int
@@ -62,6 +62,7 @@ class Recipe:
     gutenberg_share: float = 0.0
     repeat_rows: int = 0
     repeat_weight: float = 0.5
+    mantissa_bits: int = 7
 
     @property
     def decay_start(self) -> int:
@@ -157,7 +158,7 @@ def train(
                 }
                 curve.append(entry)
                 tqdm.write(json.dumps(entry))
-                save(model, folder)
+                save(model, folder, recipe.mantissa_bits)
                 mark = time.monotonic()
     seconds = time.monotonic() - started
     return {
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--repeat-rows", type=int, default=0, help="rows a step that teach the model to leave loops")
     parser.add_argument("--repeat-weight", type=float, default=0.5)
+    parser.add_argument("--mantissa-bits", type=int, default=7, help="kept when saving; fewer compress better")
     parser.add_argument("--gutenberg-share", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -215,6 +217,7 @@ def main() -> None:
         gutenberg_share=args.gutenberg_share,
         repeat_rows=args.repeat_rows,
         repeat_weight=args.repeat_weight,
+        mantissa_bits=args.mantissa_bits,
     )
     report = train(SHAPES[args.recipe], recipe, args.out, tokenizer, corpus, args.start)
     (args.out / "curve.json").write_text(json.dumps(report, indent=1) + "\n")
