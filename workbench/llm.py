@@ -7,6 +7,7 @@ import time
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.config import (
@@ -16,10 +17,10 @@ from workbench.core.config import (
     ModelSpec,
     resolve_scheduler_config,
 )
-from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError
+from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError, WrongKernelError
 from workbench.core.memory import MemoryRow
 from workbench.core.policy import Policy, make_policy
-from workbench.core.records import Snapshot, StepRecord
+from workbench.core.records import SettingChange, Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.settings import Settings, resolved_settings
 from workbench.embedded import starters
@@ -34,6 +35,8 @@ from workbench.engine.info import engine_info
 from workbench.engine.interfaces import Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
+from workbench.kernel_check import KernelCheck
+from workbench.kernel_table import Kernels
 from workbench.trace import Trace
 from workbench.trace.why import Why
 from workbench.weights import Weights
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from workbench.widgets.engine_widget import EngineWidget
 
 Message = Mapping[str, str]
+# Computes one operation of the model; see LLM.set_kernel.
+Kernel = Callable[..., "torch.Tensor"]
 
 POLL_SECONDS = 0.005
 
@@ -53,8 +58,9 @@ class LLM:
     """A language model that runs in this process, with an engine you can look into.
 
     LLM() loads the bundled model; LLM("directory or hub id") any Hugging Face decoder. The other arguments are named
-    and meant as in vLLM; EngineArgs documents each. The engine runs on a thread of its own and idles when there is
-    nothing to do. It ends with `shutdown()`, at the end of a `with` block, or when nothing refers to the LLM any more.
+    and meant as in vLLM; EngineArgs documents each. kernels: your own, by operation; see `set_kernel`. The engine runs
+    on a thread of its own and idles when there is nothing to do. It ends with `shutdown()`, at the end of a `with`
+    block, or when nothing refers to the LLM any more.
 
     Raises ConfigError for settings, ModelLoadError (or UnsafeModelError) for models.
     """
@@ -84,6 +90,7 @@ class LLM:
         trust_remote_code: bool = False,
         trace_steps: int = DEFAULT_TRACE_STEPS,
         trace_memory_bytes: int = DEFAULT_TRACE_MEMORY_BYTES,
+        kernels: Mapping[str, Kernel] | None = None,
         **unknown: Any,
     ) -> None:
         # torch is imported here, when a model is wanted, so that `import workbench` stays cheap.
@@ -148,6 +155,12 @@ class LLM:
         self._client = EngineClient(self._loop, loaded.tokenizer)
         # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
         self._finalizer = weakref.finalize(self, self._loop.shutdown)
+        try:
+            for op, function in (kernels or {}).items():
+                self.set_kernel(op, function)
+        except BaseException:
+            self.shutdown()
+            raise
         announce(self._client)
 
     # Making text
@@ -286,6 +299,55 @@ class LLM:
         """
         self._loop.configure({"scheduling_policy": policy})
 
+    def set_kernel(self, op: str, function: Kernel | None, *, check: bool = True) -> KernelCheck | None:
+        """Compute with your own kernel from the next step on; None goes back to the engine's.
+
+        op: "paged_attention", the one that can be given. function(q, k, v, kv_cache, meta, scale, sliding_window,
+        soft_cap) returns a tensor like q; `workbench_kernels.paged_attention.reference` says what it has to compute. It
+        runs on the engine's thread. First `check_kernel` tries it: where it is wrong, it is refused with a
+        WrongKernelError that says where, and the kernel before it stays. Returns that check; check=False takes the
+        kernel as it is.
+
+        Running requests are preempted and computed again with it, and cached blocks are forgotten, so no KV comes from
+        two kernels. A kernel that raises, or returns anything else than a tensor like q, ends the requests of that
+        step with a KernelFailedError's message; the engine goes on. Raises ConfigError for another op.
+        """
+        from workbench.runtime.given_kernels import check_given, kernel_name  # loads torch
+
+        check_given(op, print if function is None else function)
+        given, name, report = {}, "the engine's own", None
+        if function is not None:
+            given, name = {op: function}, kernel_name(function)
+            if not check:
+                self._loop.call(self._runner.attention_use)  # raises where none can be given
+            elif not (report := self.check_kernel(op, function, timed=False)).ok:
+                raise WrongKernelError(f"{report.summary} Nothing was changed.", report)
+        told = SettingChange("kernel", f"{op}: {name}")
+        self._loop.call(lambda: self._loop.core.recompute_with(lambda: self._runner.use_kernels(given), told))
+        return report
+
+    def check_kernel(self, op: str, function: Kernel, *, timed: bool = True) -> KernelCheck:
+        """Try a kernel against the reference on odd batches of this model's sizes; time it beside the engine's own.
+
+        Changes nothing; runs in this thread while the engine goes on. Raises ConfigError for an op that none can be
+        given for.
+        """
+        from tqdm.auto import tqdm
+
+        from workbench.runtime.given_kernels import check_given, kernel_name  # loads torch
+        from workbench_kernels.check import check_attention, time_attention
+
+        check_given(op, function)
+        use, name = self._loop.call(self._runner.attention_use), kernel_name(function)
+        bar = partial(tqdm, desc=f"Checking {name}", unit="case", delay=1.0, leave=False)
+        results = check_attention(function, use, bar)
+        timing = None
+        if timed and not any(result.problem for result in results):
+            own, query_tile = self._runner.own_attention()
+            engines = f"the engine's own ({self._runner.own_backend(op)})"
+            timing = time_attention({name: function, engines: own}, use, {engines: query_tile})
+        return KernelCheck(name, results, timing)
+
     def set_priority(self, request: str | RequestHandle, priority: int) -> bool:
         """Change a live request's priority (lower runs first under the priority policy); False if it is not alive."""
         name = request if isinstance(request, str) else request.request_id
@@ -376,6 +438,11 @@ class LLM:
         """What was asked for and what is in force."""
         scheduler = self._loop.core.scheduler
         return resolved_settings(self.args, self.model, scheduler.config, scheduler.policy.name, self._runner.notes)
+
+    @property
+    def kernels(self) -> Kernels:
+        """Which implementation runs for each operation, and why."""
+        return Kernels(self._loop.call(lambda: self._runner.kernel_choices))
 
     def status(self) -> LoopStatus:
         """What the engine is doing at this moment."""

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from paged_batch import Batch, Inputs, make_inputs, odd_batches
 from tolerances import check_close
 
 from workbench_kernels.dispatch import select_kernels
 from workbench_kernels.paged_attention import cpu, reference, torch_impl
+from workbench_kernels.paged_attention.cases import Batch, Inputs, make_inputs, odd_batches
 
 BLOCK = 4
 DTYPES = [torch.float32, torch.bfloat16]

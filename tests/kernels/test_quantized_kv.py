@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from paged_batch import Inputs, make_inputs, odd_batches
 from tolerances import check_close
 
 from workbench_kernels.dispatch import choose
 from workbench_kernels.jit import kernel
 from workbench_kernels.kv_cache import QuantizedKV, dequantize, quantize
 from workbench_kernels.paged_attention import cpu, reference, torch_impl
+from workbench_kernels.paged_attention.cases import Inputs, make_inputs, odd_batches
 from workbench_kernels.rope_kv.torch_impl import write_kv
 from workbench_kernels.simd import LANES, load, store
 

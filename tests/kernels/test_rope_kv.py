@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from paged_batch import Batch, make_inputs, odd_batches
 from tolerances import check_close
 
+from workbench_kernels.paged_attention.cases import Batch, make_inputs, odd_batches
 from workbench_kernels.rope_kv import cpu, reference, torch_impl
 
 BLOCK = 4

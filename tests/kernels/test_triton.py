@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from draws import near_a_border
-from paged_batch import Batch, Inputs, make_inputs, odd_batches
 from tolerances import check_close
+
+from workbench_kernels.paged_attention.cases import Batch, Inputs, make_inputs, odd_batches
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; its wheels are for Linux")
 

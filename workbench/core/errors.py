@@ -58,6 +58,21 @@ class UnsafeModelError(ModelLoadError):
     """A model needs code or pickled data from its directory to load, and nobody allowed that."""
 
 
+class WrongKernelError(ConfigError):
+    """A kernel was refused, as it does not compute what the reference does. The one before it is still in force.
+
+    report: the KernelCheck that found it, to print or draw.
+    """
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class KernelFailedError(WorkbenchError):
+    """A kernel that the caller gave raised, or returned something else than it must; its requests end with this."""
+
+
 class EngineClosedError(WorkbenchError):
     """The engine was shut down; make a new LLM."""
 

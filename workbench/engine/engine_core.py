@@ -134,7 +134,8 @@ class EngineCore:
             self._changes += told
         else:
             try:
-                record = self._change_pool(pool, told, remade or reload, weights if reload else None)
+                use = (lambda: self.runner.use_weights(weights)) if reload else None
+                record = self._change_pool(pool, told, remade or reload, use)
             except ConfigError:
                 if turn.policy is not None:
                     self.scheduler.set_policy(policy)
@@ -213,8 +214,18 @@ class EngineCore:
         figures = pool_figures(config.pool, config.max_model_len, preempted, evicted)
         return figures._replace(kv_cache_bytes=held, weight_bytes=self.runner.spec.weight_bytes)
 
-    def _change_pool(self, pool: PoolShape, told: list[SettingChange], recompute: bool, weights: object) -> StepRecord:
-        """A step that changes the pool, or the weights, and does nothing else. Where memory runs out, the old stay."""
+    def recompute_with(self, change: Callable[[], None], told: SettingChange) -> StepRecord:
+        """Change what the runner computes with, as a step in which nobody runs.
+
+        No KV of before is used again: running requests are preempted and computed anew, cached blocks are forgotten.
+        change must not raise; told is how the record tells of it.
+        """
+        return self._change_pool(self.scheduler.config.pool, [told], True, change)
+
+    def _change_pool(
+        self, pool: PoolShape, told: list[SettingChange], recompute: bool, change: Callable[[], None] | None
+    ) -> StepRecord:
+        """A step that changes the pool, or what is computed with, and nothing else; out of memory, the old stay."""
         scheduler, old = self.scheduler, self.scheduler.config
         began = self._clock()
         grows = not recompute and pool.num_blocks > old.num_blocks
@@ -229,8 +240,8 @@ class EngineCore:
                 failure = error
                 told = [SettingChange(change.name, f"not changed: {error}") for change in told]
                 scheduler.change_pool(old, setting_text(told), recompute)
-        if weights is not None and failure is None:
-            self.runner.use_weights(weights)
+        if change is not None and failure is None:
+            change()
         plan = scheduler.hold()
         self._note_first_scheduled(plan, began - self._start)
         self.runner.execute(plan)

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
 from workbench.runtime.decode_graphs import Capture, DecodeBuffers, DecodeGraphs, bucket_sizes, cuda_capture
+from workbench.runtime.given_kernels import GivenKernels, with_given
 from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import QUANTIZED, KVStore
 from workbench.runtime.ledger import ledger
@@ -22,6 +25,7 @@ from workbench.runtime.models.base import Model
 from workbench.runtime.quantization import predicted_bytes
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import on_device, step_threads, torch_threads
+from workbench_kernels.check import AttentionUse
 from workbench_kernels.dispatch import BackendUnavailable, Choice, KernelSet, select_kernels
 from workbench_kernels.metadata import make_metadata
 
@@ -62,7 +66,8 @@ class TorchModelRunner:
         self._kv = KVStore(loaded.spec, config.pool, device, dtype)
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads - 1, "workbench-kernels") if self._threads > 1 else None
-        self._kernels = self._select_kernels()
+        self._given: GivenKernels = {}
+        self._own_kernels = self._kernels = self._select_kernels()
         self._batch = self._empty_batch(config.max_num_seqs, config.block_size)
         self._closed = False
         self._max_num_seqs = config.max_num_seqs
@@ -83,6 +88,8 @@ class TorchModelRunner:
 
     def plan_pool(self, args: EngineArgs, turned: Collection[str]) -> PoolShape:
         """The pool that args ask for, now that this one is there; see memory.plan_pool. Changes nothing."""
+        if self._given:
+            self._refuse_quantized(args.kv_cache_dtype)
         return plan_pool(args, self._spec, self._kv.pool, turned)
 
     def check_room(self, pool: PoolShape) -> None:
@@ -116,9 +123,58 @@ class TorchModelRunner:
             self._kv = KVStore(self._spec, before, self._device, self._dtype)
             raise
         finally:
-            self._kernels = self._select_kernels()
+            self._own_kernels = self._select_kernels()
+            self._kernels = with_given(self._own_kernels, self._given)
             self._batch = self._empty_batch(self._batch.num_rows, self._kv.pool.block_size)
         self._compile_kernels()
+
+    def use_kernels(self, given: GivenKernels) -> None:
+        """Compute with the caller's kernels from now on, and with the engine's own for the rest. Forgets all rows.
+
+        The KV that was written before stays, and should not be used.
+        """
+        self._graphs = None
+        self._given = dict(given)
+        self._kernels = with_given(self._own_kernels, self._given)
+        self._batch = self._empty_batch(self._batch.num_rows, self._kv.pool.block_size)
+        self._graphs = self._record()
+
+    def attention_use(self) -> AttentionUse:
+        """How the model calls paged attention, found by one token through it. Raises ConfigError where the cache is of
+        numbers that only our own kernels read."""
+        self._refuse_quantized(self._kv.pool.kv_cache_dtype)
+        spec, calls = self._spec, set()
+
+        def listen(*arguments: Any) -> torch.Tensor:
+            calls.add((*arguments[6:8], 0, 0.0)[:2])  # models without a window or a cap leave them out
+            return self._own_kernels.paged_attention(*arguments)
+
+        self._warm_up(self._model, replace(self._own_kernels, paged_attention=listen))
+        return AttentionUse(
+            spec.num_heads // spec.num_kv_heads,
+            spec.head_size,
+            self._kv.pool.block_size,
+            self._dtype,
+            str(self._device),
+            tuple(sorted(calls)),
+        )
+
+    def own_attention(self) -> tuple[Callable[..., torch.Tensor], int]:
+        """The engine's own paged attention for any thread, and the query_tile of its metadata."""
+        kernels = select_kernels(self._device, self._dtype, self._spec.head_size, backend=self._kernel_backend)
+        return kernels.paged_attention, kernels.query_tile
+
+    def own_backend(self, op: str) -> str:
+        """What runs that operation where no kernel is given."""
+        return next(choice.backend for choice in self._own_kernels.choices if choice.op == op)
+
+    def _refuse_quantized(self, kv_cache_dtype: str) -> None:
+        if kv_cache_dtype in QUANTIZED:
+            raise ConfigError(
+                f"a kernel of yours reads K and V as the model has them ({self._spec.dtype}), not kv_cache_dtype="
+                f"{kv_cache_dtype!r}; configure(kv_cache_dtype='auto') before giving one, or take it off first with "
+                "set_kernel('paged_attention', None)"
+            )
 
     def _empty_batch(self, num_rows: int, block_size: int) -> InputBatch:
         spec = self._spec
@@ -143,14 +199,15 @@ class TorchModelRunner:
 
     def _compile_kernels(self) -> None:
         # One token through block 0, which nobody owns yet: the first prompt should not have to wait for compilers.
+        # Not the caller's kernels: what they raise belongs to a request.
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
         table, device = np.zeros((1, 1), np.int32), self._device
         with torch.inference_mode(), torch_threads(1), on_device(device):
             meta = make_metadata(
-                np.array([0, 1]), one, zero, table, self._kv.pool.block_size, device, self._kernels.query_tile
+                np.array([0, 1]), one, zero, table, self._kv.pool.block_size, device, self._own_kernels.query_tile
             )
             self._model.forward(
-                torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._kernels, None
+                torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._own_kernels, None
             )
 
     def _record(self) -> DecodeGraphs | None:
@@ -270,7 +327,7 @@ class TorchModelRunner:
             raise DoesNotFitError(refusal, need, free, change)
         try:
             loaded = self._reload(quantization)
-            self._warm_up(loaded.model)
+            self._warm_up(loaded.model, self._own_kernels)
         except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where a CPU allocation fails
             raise DoesNotFitError(f"{refusal}; loading them failed: {error}", need, free, change) from error
         return loaded
@@ -283,17 +340,17 @@ class TorchModelRunner:
         self._model, self._spec, self.notes = weights.model, weights.spec, weights.notes
         self._graphs = self._record()
 
-    def _warm_up(self, model: Model) -> None:
-        # The first step with them should not have to wait for compilers.
+    def _warm_up(self, model: Model, kernels: KernelSet) -> None:
+        # The first step with a model should not have to wait for compilers.
         pool = pool_shape(self._spec, 1, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
         kv = KVStore(self._spec, pool, self._device, self._dtype)
         table, zero = np.zeros((1, 1), np.int32), np.zeros(1, np.int64)
         for count in (1, 2):
             ends = np.array([0, count])
             with torch.inference_mode():
-                meta = make_metadata(ends, ends[1:], zero, table, SCORING_BLOCK, self._device, self._kernels.query_tile)
+                meta = make_metadata(ends, ends[1:], zero, table, SCORING_BLOCK, self._device, kernels.query_tile)
                 tokens = torch.zeros(count, dtype=torch.int64, device=self._device)
-                model.forward(tokens, meta, kv.layers, self._kernels, None)
+                model.forward(tokens, meta, kv.layers, kernels, None)
 
     def weights(self) -> list[WeightRow]:
         """How each matrix is stored."""
@@ -310,6 +367,6 @@ class TorchModelRunner:
         self._closed = True
         if self._pool is not None:
             self._pool.shutdown()
-        del self._model, self._kv, self._batch, self._kernels, self._graphs
+        del self._model, self._kv, self._batch, self._kernels, self._own_kernels, self._given, self._graphs
         self._graph_bytes = 0
         self._pool = None

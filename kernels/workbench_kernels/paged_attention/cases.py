@@ -1,4 +1,4 @@
-"""Batches over a block pool for kernel tests: what a scheduler would hand out, with NaN where nothing was written."""
+"""Batches over a block pool to try kernels on: what a scheduler would hand out, with NaN where nothing was written."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from workbench_kernels.metadata import AttentionMetadata, make_metadata
 
 @dataclass(frozen=True)
 class Batch:
-    """name: for readable test ids. new: tokens computed now, context: tokens in all, per request.
+    """name: what it is about. new: tokens computed now, context: tokens in all, per request.
 
     shared: the first blocks of every request are those of the first one (a prefix hit).
     """
