@@ -281,11 +281,7 @@ class LLM:
         """
         if dry_run:
             return self.predict(**changes)
-        weights = None
-        if changes.get("quantization", self.args.quantization) != self.args.quantization:
-            dataclasses.replace(self.args, quantization=changes["quantization"])  # raises for one that there is not
-            weights = self._runner.load_weights(changes["quantization"])
-        return self._loop.configure(changes, weights)
+        return self._client.configure(changes)
 
     def predict(self, **changes: Any) -> Change:
         """What `configure` would do, without doing it. What would not fit is told in the answer's `refused`."""
@@ -541,8 +537,8 @@ class LLM:
         return self.view("dashboard", height, embed_trace=embed_trace)
 
     def view(self, name: str, height: int = 0, *, embed_trace: bool = False) -> "EngineWidget":
-        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground", "controls", "traffic" or
-        "what_if".
+        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground", "controls", "knobs",
+        "traffic" or "what_if".
 
         height and embed_trace as for `dashboard`.
         """

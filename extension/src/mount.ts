@@ -29,11 +29,14 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   for (const name of names) {
     const kind = VIEWS[name];
     const body = h("div", { class: "iw-body" });
-    const panel = h("section", { class: `iw-panel iw-panel-${name}`, "aria-label": kind.title });
+    const folded = view === "dashboard" && kind.folded === true;
+    const panel = h(folded ? "details" : "section", {
+      class: `iw-panel iw-panel-${name}`,
+      "aria-label": kind.title,
+    });
     if (name !== "controls") {
-      panel.append(
-        h("header", { class: "iw-head" }, h("h3", {}, kind.title), h("span", { class: "iw-question" }, kind.question)),
-      );
+      const words = [h("h3", {}, kind.title), h("span", { class: "iw-question" }, kind.question)];
+      panel.append(h(folded ? "summary" : "header", { class: "iw-head" }, ...words));
     }
     panel.append(body);
     grid.append(panel);

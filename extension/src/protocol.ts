@@ -49,6 +49,8 @@ export interface Status {
   /** The policy in force, and all that can be chosen; a saved trace does not tell. */
   scheduling_policy?: string;
   policies?: string[];
+  /** Settings that can be changed now; a saved trace has none. */
+  knobs?: Knobs;
   num_running: number;
   num_waiting: number;
   memory: MemoryRow[];
@@ -60,6 +62,42 @@ export interface Status {
   breakpoints?: string[];
   /** What goes on beside the engine for its views, the newest of each kind. */
   jobs?: { traffic?: TrafficProgress; what_if?: WhatIfProgress };
+}
+
+export type KnobValue = number | string | boolean | null;
+
+/** Setting -> what was asked for, what is in force. */
+export type Knobs = Record<string, [asked: KnobValue, inForce: KnobValue]>;
+
+/** The KV pool and the weights in numbers; workbench/engine/change.py says what each means. */
+export interface PoolFigures {
+  num_blocks: number;
+  block_size: number;
+  kv_cache_dtype: string;
+  kv_cache_bytes: number;
+  num_tokens: number;
+  max_concurrency: number;
+  num_preempted: number;
+  num_evicted: number;
+  weight_bytes: number;
+}
+
+/** What a change of settings did, or would do (`measured` is then null). */
+export interface Change {
+  requested: Record<string, string>;
+  resolved: Record<string, string>;
+  before: PoolFigures;
+  predicted: PoolFigures;
+  measured: PoolFigures | null;
+  /** Requests that were, or would be, preempted and computed again. */
+  preempted: string[];
+  refused: string | null;
+  /** What is closest to it and would fit, for `configure`; null where nothing would or nothing was refused. */
+  instead: Record<string, KnobValue> | null;
+  /** How long it held up the engine. */
+  seconds: number | null;
+  step: number | null;
+  notes: string[];
 }
 
 export interface TrafficProgress {
@@ -142,7 +180,8 @@ export interface CommandArgs {
   resume: Record<string, never>;
   step: { n: number };
   set_speed: { steps_per_second: number | null };
-  configure: { max_num_seqs?: number; max_num_batched_tokens?: number; scheduling_policy?: string };
+  configure: Record<string, KnobValue>;
+  predict: Record<string, KnobValue>;
   submit: { prompts: (string | { prompt_token_ids: number[] })[]; params: Record<string, unknown>; priority: number };
   cancel: { request_id: string };
   break_on: BreakCondition;

@@ -1,6 +1,6 @@
 // One engine as a page sees it: its trace, the shared selection and time cursor, and the way to command it.
 
-import type { CommandArgs, CommandName, ComparisonData, PreviewResult } from "./protocol.ts";
+import type { Change, CommandArgs, CommandName, ComparisonData, PreviewResult } from "./protocol.ts";
 import { PROTOCOL_VERSION, type CommandError, type SubmitResult, type WhyResult } from "./protocol.ts";
 import type { Source, SourceHandlers } from "./source.ts";
 import { TraceStore } from "./store.ts";
@@ -18,6 +18,8 @@ export interface Selection {
 export type Connection = "connecting" | "live" | "lost";
 
 interface CommandResults {
+  configure: Change;
+  predict: Change;
   submit: SubmitResult;
   why: WhyResult;
   traffic_preview: PreviewResult;

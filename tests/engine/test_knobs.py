@@ -89,14 +89,52 @@ def test_a_knob_that_would_strand_a_request_is_refused_with_the_arithmetic():
     with Engine(num_blocks=40) as engine:
         handles = busy(engine)
         before, steps = engine.core.scheduler.snapshot(), len(engine.core.trace)
-        with pytest.raises(DoesNotFitError, match=r"r\d .*need 8 blocks of 4 tokens.*keep at least 8") as refused:
+        with pytest.raises(DoesNotFitError, match=r"r\d .*need 9 blocks of 4 tokens.*keep at least 9") as refused:
             engine.loop.configure({"num_gpu_blocks_override": 7, "max_num_seqs": 1, "scheduling_policy": "sjf"})
-        assert (refused.value.need, refused.value.have) == (8, 7)
-        assert "need 8 blocks" in engine.core.predict({"num_gpu_blocks_override": 7}).refused
+        assert (refused.value.need, refused.value.have) == (9, 7)
+        assert "need 9 blocks" in engine.core.predict({"num_gpu_blocks_override": 7}).refused
         assert engine.core.scheduler.snapshot() == before
         assert len(engine.core.trace) == steps
         assert engine.core.scheduler.config.max_num_seqs == 8
         assert engine.core.scheduler.policy.name == "fcfs"
+        finish(engine, handles)
+
+
+@pytest.mark.parametrize(
+    ("changes", "instead"),
+    [
+        ({"num_gpu_blocks_override": 60, "max_num_seqs": 3}, {"kv_cache_memory_bytes": 50 * 32, "max_num_seqs": 3}),
+        ({"kv_cache_memory_bytes": 100}, {"kv_cache_memory_bytes": 9 * 32}),
+        ({"kv_cache_memory_bytes": 1}, {"kv_cache_memory_bytes": 9 * 32}),  # first one block, then the longest request
+        ({"block_size": 200, "kv_cache_memory_bytes": 1}, {"block_size": 200, "kv_cache_memory_bytes": 1600}),
+        ({"block_size": 400}, None),  # one such block is more than the memory
+    ],
+)
+def test_a_refusal_names_the_smallest_change_that_fits(changes, instead):
+    with Engine(num_blocks=40, runner={"memory_limit": 50 * 32}) as engine:
+        handles = busy(engine)
+        refused = engine.core.predict(changes)
+        assert refused.refused
+        assert refused.instead == instead
+        if instead is not None:
+            assert (
+                f"kv_cache_memory_bytes={instead['kv_cache_memory_bytes']}"
+                in repr(refused).split("This would fit: ")[1]
+            )
+            assert engine.core.predict(instead).refused is None
+            change = engine.loop.configure(instead)
+            assert change.measured.num_blocks == change.predicted.num_blocks
+        finish(engine, handles)
+
+
+def test_who_is_preempted_is_predicted_by_name():
+    with Engine(num_blocks=40) as engine:
+        handles = busy(engine, count=4)
+        shrunk = {"num_gpu_blocks_override": 40 - engine.core.scheduler.kv.pool.num_free - 1}
+        predicted = engine.core.predict(shrunk)
+        assert predicted.preempted == ("r4",)
+        assert "Preempted: r4." in repr(predicted)
+        assert engine.loop.configure(shrunk).preempted == predicted.preempted
         finish(engine, handles)
 
 

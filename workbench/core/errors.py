@@ -1,5 +1,8 @@
 """Named errors. Each message says what was needed, what there is, and which setting to change."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class WorkbenchError(Exception):
     """Base of every error that the workbench raises on purpose."""
@@ -33,21 +36,25 @@ class RequestNeverFitsError(InvalidRequestError):
     """The request would need more KV blocks than the whole pool has."""
 
 
-class KVCacheTooSmallError(ConfigError):
-    """The KV pool has no room for a single block."""
-
-
 class DoesNotFitError(ConfigError):
-    """A knob was refused, as something would not fit. The engine is as it was.
+    """Something would not fit. A running engine is as it was.
 
-    need, have: in the unit of the message (blocks or bytes). change: the smallest change that would fit, in words.
+    need, have: in the unit of the message (blocks or bytes). change: the smallest change that would fit, in words;
+    instead: the same as settings, empty where no setting of this kind would do.
     """
 
-    def __init__(self, message: str, need: int = 0, have: int = 0, change: str = "") -> None:
+    def __init__(
+        self, message: str, need: int = 0, have: int = 0, change: str = "", instead: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(f"{message}; {change}" if change else message)
         self.need = need
         self.have = have
         self.change = change
+        self.instead = dict(instead or {})
+
+
+class KVCacheTooSmallError(DoesNotFitError):
+    """The KV pool has no room for a single block, or the device none for the pool."""
 
 
 class ModelLoadError(WorkbenchError):

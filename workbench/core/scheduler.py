@@ -288,17 +288,23 @@ class Scheduler:
 
     def check_pool(self, config: SchedulerConfig) -> None:
         """Raise DoesNotFitError if a live request could never be finished in the pool of `config`."""
+        size, largest, need = config.block_size, None, config.num_blocks
         for request in self.requests.values():
-            need = -(-(request.num_prompt_tokens + request.max_tokens - 1) // config.block_size)
-            if need > config.num_blocks:
-                raise DoesNotFitError(
-                    f"{request.request_id} may grow to {request.num_prompt_tokens} prompt tokens + "
-                    f"{request.max_tokens} new tokens, which need {need} blocks of {config.block_size} tokens, and the "
-                    f"pool would have {config.num_blocks}",
-                    need,
-                    config.num_blocks,
-                    f"keep at least {need} blocks, or cancel {request.request_id}",
-                )
+            blocks = -(-(request.num_prompt_tokens + request.max_tokens - 1) // size)
+            if blocks > need:
+                largest, need = request, blocks
+        if largest is not None:
+            per_block = config.kv_bytes_per_block
+            size_in_bytes = {"kv_cache_memory_bytes": need * per_block}
+            raise DoesNotFitError(
+                f"{largest.request_id} may grow to {largest.num_prompt_tokens} prompt tokens + "
+                f"{largest.max_tokens} new tokens, which need {need} blocks of {size} tokens, and the pool would have "
+                f"{config.num_blocks}",
+                need,
+                config.num_blocks,
+                f"keep at least {need} blocks, or cancel {largest.request_id}",
+                size_in_bytes if per_block else {"num_gpu_blocks_override": need},
+            )
 
     def preview_pool(self, config: SchedulerConfig, recompute: bool) -> tuple[list[str], int]:
         """What change_pool would cost: the requests that it would preempt, and how many cached blocks would go."""

@@ -56,8 +56,9 @@ class Change:
 
     requested: as given. resolved: what came or would come of it. before, predicted, measured: the KV pool's figures,
     computed before the change and taken from the engine and its memory after it; measured is None where nothing was
-    changed. refused: why it was, or would be, refused. seconds: how long the change held up the engine. step: the
-    record that tells of it. notes: what else a reader should know.
+    changed. preempted: the requests that were, or would be, computed again. refused: why it would be refused; instead:
+    what is closest to it and would fit, as arguments of `configure`, None where nothing like it would. seconds: how
+    long the change held up the engine. step: the record that tells of it. notes: what else a reader should know.
     """
 
     requested: Mapping[str, Any]
@@ -65,7 +66,9 @@ class Change:
     before: PoolFigures
     predicted: PoolFigures
     measured: PoolFigures | None = None
+    preempted: tuple[str, ...] = ()
     refused: str | None = None
+    instead: Mapping[str, Any] | None = None
     seconds: float | None = None
     step: int | None = None
     notes: tuple[str, ...] = ()
@@ -88,7 +91,9 @@ class Change:
             "before": self.before._asdict(),
             "predicted": self.predicted._asdict(),
             "measured": None if self.measured is None else self.measured._asdict(),
+            "preempted": list(self.preempted),
             "refused": self.refused,
+            "instead": None if self.instead is None else dict(self.instead),
             "seconds": self.seconds,
             "step": self.step,
             "notes": list(self.notes),
@@ -123,8 +128,13 @@ class Change:
 
     def _notes(self) -> list[str]:
         notes = list(self.notes)
+        if self.preempted:
+            notes.append(f"Preempted: {', '.join(self.preempted)}.")
         if self.refused:
             notes.append(f"Refused: {self.refused}.")
+        if self.instead is not None:
+            told = ", ".join(f"{name}={value!r}" for name, value in self.instead.items())
+            notes.append(f"This would fit: {told}.")
         if self.seconds is not None:
             notes.append(f"The change took {self.seconds * 1e3:.1f} ms.")
         before, after = self.speed()

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from workbench.core.errors import InvalidRequestError, SamplingParamsError
 from workbench.core.sampling_params import SamplingParams
+from workbench.engine.change import Change
 from workbench.engine.engine_loop import EngineLoop
 from workbench.engine.interfaces import Tokenizer
 from workbench.engine.request_stream import RequestStream
@@ -73,6 +74,17 @@ class EngineClient:
     def cancel(self, request_id: str) -> None:
         """End a request early."""
         self.loop.post(lambda: self.loop.core.abort(request_id))
+
+    def configure(self, changes: Mapping[str, Any]) -> Change:
+        """Turn knobs and wait for the answer; see EngineCore.configure. New weights are read in the caller's thread.
+
+        Raises ConfigError or PolicyError, with the engine as it was.
+        """
+        core, weights = self.loop.core, None
+        if changes.get("quantization", core.args.quantization) != core.args.quantization:
+            self.loop.call(lambda: core.check(changes))
+            weights = core.runner.load_weights(changes["quantization"])
+        return self.loop.call(lambda: core.configure(changes, weights))
 
     def need_tokenizer(self) -> Tokenizer:
         """The tokenizer; InvalidRequestError if the model has none."""

@@ -16,9 +16,12 @@ from workbench.core.scheduler_output import Action, RunnerOutput, SampledToken, 
 from workbench.engine.change import Change, PoolFigures, pool_figures
 from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import ModelRunner
-from workbench.engine.knobs import Turn, check_knobs
+from workbench.engine.knobs import SIZES, Turn, check_knobs
 from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
+
+# How often a change that does not fit is mended before it is given up.
+INSTEAD_TRIES = 4
 
 Clock = Callable[[], float]
 
@@ -97,13 +100,47 @@ class EngineCore:
             pool = self._planned(turn)
         except KVCacheTooSmallError as error:
             now = self._figures()
-            return Change(changes, {}, now, now, refused=str(error))
+            return Change(changes, {}, now, now, refused=str(error), instead=self._instead(changes, error))
         predicted = self._predicted(changes, turn, pool)
+        refusal = self._refusal(turn, pool)
+        if refusal is None:
+            return predicted
+        return replace(predicted, refused=str(refusal), instead=self._instead(changes, refusal))
+
+    def _refusal(self, turn: Turn, pool: PoolShape) -> DoesNotFitError | None:
         try:
             self._check_fit(pool)
+            if turn.args.quantization != self.args.quantization:
+                self.runner.check_weights(turn.args.quantization)
         except DoesNotFitError as error:
-            return replace(predicted, refused=str(error))
-        return predicted
+            return error
+        return None
+
+    def _instead(self, changes: Mapping[str, Any], refusal: DoesNotFitError) -> dict[str, Any] | None:
+        """The changes with what each refusal names in its place, once that fits."""
+        tried = dict(changes)
+        for _ in range(INSTEAD_TRIES):
+            if not refusal.instead:
+                return None
+            if any(name in SIZES for name in refusal.instead):
+                tried = {name: value for name, value in tried.items() if name not in SIZES}
+            tried |= refusal.instead
+            turn = check_knobs(self._named(tried), self.args, self.scheduler.config)
+            try:
+                found = self._refusal(turn, self._planned(turn))
+            except KVCacheTooSmallError as error:
+                found = error
+            if found is None:
+                return tried
+            refusal = found
+        return None
+
+    def check(self, changes: Mapping[str, Any]) -> None:
+        """Raise what configure would raise now, before anything is loaded for it."""
+        turn = check_knobs(self._named(changes), self.args, self.scheduler.config)
+        refusal = self._refusal(turn, self._planned(turn))
+        if refusal is not None:
+            raise refusal
 
     def configure(self, changes: Mapping[str, Any], weights: object = None) -> Change:
         """Turn knobs between two steps; all or, when one is refused, none.
@@ -147,6 +184,7 @@ class EngineCore:
         return replace(
             predicted,
             measured=self._figures(record),
+            preempted=() if record is None else _preempted(record),
             seconds=None if record is None else record.duration,
             step=self.scheduler.num_steps if record is None else record.step,
             trace=self.trace,
@@ -200,6 +238,7 @@ class EngineCore:
             resolved,
             self._figures(),
             pool_figures(pool, config.max_model_len, len(preempted), evicted)._replace(weight_bytes=weight_bytes),
+            preempted=tuple(preempted),
             notes=tuple(notes),
         )
 
@@ -208,7 +247,7 @@ class EngineCore:
         config = self.scheduler.config
         preempted = evicted = 0
         if record is not None:
-            preempted = sum(d.action is Action.PREEMPT for d in record.decisions)
+            preempted = len(_preempted(record))
             evicted = sum(e.kind is BlockEventKind.EVICT for e in record.block_events)
         held = sum(row.bytes for row in self.runner.memory() if row.kind == "kv")
         figures = pool_figures(config.pool, config.max_model_len, preempted, evicted)
@@ -363,6 +402,10 @@ class EngineCore:
         for name in names:
             stream, index = self._sequences.pop(name)
             stream.finish(index, reason, detail, now)
+
+
+def _preempted(record: StepRecord) -> tuple[str, ...]:
+    return tuple(d.request_id for d in record.decisions if d.action is Action.PREEMPT)
 
 
 def _stop_reason(ended: Finished, params: SamplingParams) -> int | str | None:

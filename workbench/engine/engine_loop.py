@@ -153,9 +153,9 @@ class EngineLoop:
         """Those that are set."""
         return self._breakpoints
 
-    def configure(self, changes: dict[str, Any], weights: object = None) -> Change:
+    def configure(self, changes: dict[str, Any]) -> Change:
         """Turn knobs; see EngineCore.configure."""
-        return self.call(lambda: self.core.configure(changes, weights))
+        return self.call(lambda: self.core.configure(changes))
 
     def status(self) -> LoopStatus:
         """The state at this moment; never waits."""

@@ -36,6 +36,10 @@ class ModelRunner(Protocol):
         """Bytes that the weights would take, stored that way."""
         ...
 
+    def check_weights(self, quantization: str | None) -> None:
+        """Raise DoesNotFitError where the weights cannot be stored that way here, or not beside those in force."""
+        ...
+
     def load_weights(self, quantization: str | None) -> object:
         """Weights stored that way, for use_weights. Changes nothing; any thread may call it. Raises ConfigError."""
         ...

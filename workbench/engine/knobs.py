@@ -10,7 +10,7 @@ from workbench.core.policy import Policy, make_policy
 
 LIMITS = ("max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching")
 LIVE_SETTINGS = (*LIMITS, "scheduling_policy", *POOL_SETTINGS, "quantization")
-_SIZES = ("gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override")
+SIZES = ("gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def check_knobs(changes: Mapping[str, Any], args: EngineArgs, config: SchedulerC
     unknown = sorted(set(changes) - set(LIVE_SETTINGS))
     if unknown:
         raise ConfigError(f"{unknown} cannot be changed on a running engine; {', '.join(LIVE_SETTINGS)} can")
-    sizes = [name for name in _SIZES if name in changes]
+    sizes = [name for name in SIZES if name in changes]
     if len(sizes) > 1:
         raise ConfigError(f"{' and '.join(sizes)} both give the size of the KV pool; give one of them")
     limits = {name: changes[name] for name in LIMITS if name in changes}

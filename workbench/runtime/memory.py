@@ -1,6 +1,8 @@
 """How large the KV pool may be, and what room the device has for another."""
 
+import math
 from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -39,45 +41,71 @@ def plan_pool(
     Raises KVCacheTooSmallError, with the arithmetic, where that is not one block.
     """
     per_block = pool_shape(spec, 1, args.block_size, args.kv_cache_dtype).bytes_per_block
+    one_block = {"kv_cache_memory_bytes": per_block}
     if args.num_gpu_blocks_override is not None:
         blocks = args.num_gpu_blocks_override
     elif args.kv_cache_memory_bytes is not None:
-        blocks = _blocks(args.kv_cache_memory_bytes, per_block, args, "kv_cache_memory_bytes allows")
+        allowance = _Allowance(args.kv_cache_memory_bytes, "kv_cache_memory_bytes allows", one_block)
+        blocks = _blocks(allowance, per_block, args)
     elif current is not None and not any(name in turned for name in _SIZES):
-        blocks = _blocks(current.num_bytes, per_block, args, "the pool has")
+        blocks = _blocks(_Allowance(current.num_bytes, "the pool has", one_block), per_block, args)
     else:
-        allowance, what = _allowance(args, spec, per_block, current)
-        blocks = _blocks(allowance, per_block, args, what)
+        blocks = _blocks(_allowance(args, spec, per_block, current), per_block, args)
     return pool_shape(spec, blocks, args.block_size, args.kv_cache_dtype)
 
 
-def _allowance(args: EngineArgs, spec: ModelSpec, per_block: int, current: PoolShape | None) -> tuple[int, str]:
-    """Bytes that gpu_memory_utilization leaves for the pool, and a clause that says of what."""
+class _Allowance(NamedTuple):
+    """Bytes for the pool, a clause that says why so many, and the setting that would just allow one block."""
+
+    bytes: int
+    what: str
+    instead: dict[str, Any]
+
+
+def _allowance(args: EngineArgs, spec: ModelSpec, per_block: int, current: PoolShape | None) -> _Allowance:
+    """What gpu_memory_utilization leaves for the pool."""
     share, held = args.gpu_memory_utilization, 0 if current is None else current.num_bytes
     if spec.device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(torch.device(spec.device))
         others = total - free - held
-        left = int(total * share) - others - int(total * share * GPU_WORKSPACE_SHARE)
-        return left, f"of {total:,} bytes, gpu_memory_utilization={share} leaves"
+        workspace = int(total * share * GPU_WORKSPACE_SHARE)
+        what = (
+            f"gpu_memory_utilization={share} of {total:,} bytes, less {others:,} in use (weights among them) and "
+            f"{workspace:,} for activations, leaves"
+        )
+        needed = (others + per_block) / (total * (1 - GPU_WORKSPACE_SHARE))
+        return _Allowance(int(total * share) - others - workspace, what, _share(needed))
     longest = -(-spec.max_model_len // args.block_size) * per_block
     wanted = max(min(CPU_DEFAULT_REQUESTS * longest, CPU_DEFAULT_BYTES), longest)
     device = (spec.weight_bytes + wanted) / CPU_DEFAULT_UTILIZATION
     left = round(device * share) - spec.weight_bytes
     available = psutil.virtual_memory().available + held
     if left > available:
-        return available, "the available memory allows"
-    return left, (
+        return _Allowance(available, "the available memory allows", {})
+    what = (
         f"gpu_memory_utilization={share} of an imagined device of {device:,.0f} bytes, less {spec.weight_bytes:,} of "
         "weights, leaves"
     )
+    return _Allowance(left, what, _share((spec.weight_bytes + per_block) / device))
 
 
-def _blocks(num_bytes: int, per_block: int, args: EngineArgs, what: str) -> int:
-    blocks = num_bytes // per_block
+def _share(needed: float) -> dict[str, Any]:
+    """The smallest share of four digits that is enough; none where that is more than all."""
+    share = math.ceil(needed * 1e4 + 0.01) / 1e4
+    return {"gpu_memory_utilization": share} if share <= 1 else {}
+
+
+def _blocks(allowance: _Allowance, per_block: int, args: EngineArgs) -> int:
+    blocks = allowance.bytes // per_block
     if blocks < 1:
+        have = max(allowance.bytes, 0)
+        enough = ", ".join(f"{name}={value}" for name, value in allowance.instead.items())
         raise KVCacheTooSmallError(
-            f"one KV block of {args.block_size} tokens needs {per_block:,} bytes, and {what} {max(num_bytes, 0):,}; "
-            "raise kv_cache_memory_bytes or gpu_memory_utilization, or lower block_size"
+            f"one KV block of {args.block_size} tokens needs {per_block:,} bytes, and {allowance.what} {have:,}",
+            per_block,
+            have,
+            f"{enough or 'more memory'} would hold one block; a lower block_size needs less",
+            allowance.instead,
         )
     return blocks
 
@@ -100,6 +128,7 @@ def check_room(device: torch.device, old: PoolShape, new: PoolShape) -> None:
             more,
             free,
             f"at most {fits} blocks fit (kv_cache_memory_bytes={fits * new.bytes_per_block})",
+            {"kv_cache_memory_bytes": fits * new.bytes_per_block} if fits else {},
         )
 
 

@@ -22,7 +22,7 @@ from workbench.runtime.ledger import ledger
 from workbench.runtime.loader import LoadedModel
 from workbench.runtime.memory import check_room, free_bytes, plan_pool, pool_shape
 from workbench.runtime.models.base import Model
-from workbench.runtime.quantization import predicted_bytes
+from workbench.runtime.quantization import check_quantization, predicted_bytes
 from workbench.runtime.sampler import sample
 from workbench.runtime.threads import on_device, step_threads, torch_threads
 from workbench_kernels.check import AttentionUse
@@ -67,7 +67,7 @@ class TorchModelRunner:
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads - 1, "workbench-kernels") if self._threads > 1 else None
         self._given: GivenKernels = {}
-        self._own_kernels = self._kernels = self._select_kernels()
+        self._own_kernels = self._kernels = self._select_kernels(self._kv.pool.kv_cache_dtype)
         self._batch = self._empty_batch(config.max_num_seqs, config.block_size)
         self._closed = False
         self._max_num_seqs = config.max_num_seqs
@@ -123,7 +123,7 @@ class TorchModelRunner:
             self._kv = KVStore(self._spec, before, self._device, self._dtype)
             raise
         finally:
-            self._own_kernels = self._select_kernels()
+            self._own_kernels = self._select_kernels(self._kv.pool.kv_cache_dtype)
             self._kernels = with_given(self._own_kernels, self._given)
             self._batch = self._empty_batch(self._batch.num_rows, self._kv.pool.block_size)
         self._compile_kernels()
@@ -149,7 +149,7 @@ class TorchModelRunner:
             calls.add((*arguments[6:8], 0, 0.0)[:2])  # models without a window or a cap leave them out
             return self._own_kernels.paged_attention(*arguments)
 
-        self._warm_up(self._model, replace(self._own_kernels, paged_attention=listen))
+        self._warm_up(self._model, replace(self._own_kernels, paged_attention=listen), self._kv.pool.kv_cache_dtype)
         return AttentionUse(
             spec.num_heads // spec.num_kv_heads,
             spec.head_size,
@@ -182,15 +182,16 @@ class TorchModelRunner:
             num_rows, spec.max_model_len, block_size, spec.vocab_size, self._device, self._kernels.query_tile
         )
 
-    def _select_kernels(self) -> KernelSet:
-        quantized = QUANTIZED.get(self._kv.pool.kv_cache_dtype)
+    def _select_kernels(self, kv_cache_dtype: str, alone: bool = False) -> KernelSet:
+        """Kernels for a pool of that kind; alone: in the caller's thread only."""
+        quantized = QUANTIZED.get(kv_cache_dtype)
         try:
             return select_kernels(
                 self._device,
                 self._dtype,
                 self._spec.head_size,
-                self._pool,
-                self._threads,
+                None if alone else self._pool,
+                1 if alone else self._threads,
                 self._kernel_backend,
                 quantized,
             )
@@ -310,26 +311,46 @@ class TorchModelRunner:
         """Bytes that the weights would take, from the shapes."""
         return predicted_bytes(self._model.weights(), quantization, self._dtype)
 
+    def check_weights(self, quantization: str | None) -> None:
+        """Raise DoesNotFitError where the weights cannot be stored that way here, or not beside those in force."""
+        try:
+            check_quantization(quantization, self._device)
+        except ConfigError as error:
+            raise DoesNotFitError(str(error), instead={"quantization": "int8"}) from error
+        need, free = self.predict_weight_bytes(quantization), free_bytes(self._device)
+        if need > free:
+            raise DoesNotFitError(
+                f"weights in {quantization or self._spec.dtype} need {need:,} bytes beside the old ones until they are "
+                f"in force, and {self._device} has {free:,} free",
+                need,
+                free,
+                f"free {need - free:,} bytes more: make the KV pool smaller first, or make a new LLM with this "
+                "quantization after shutdown()",
+            )
+
     def load_weights(self, quantization: str | None) -> LoadedModel:
         """Read the checkpoint again and store it that way. Nothing changes yet, and steps may go on meanwhile.
 
-        Raises DoesNotFitError where there is no memory for both, ConfigError or ModelLoadError as loading does.
+        Raises DoesNotFitError as check_weights does, or where memory runs out all the same; ConfigError or
+        ModelLoadError as loading does.
         """
         if self._reload is None:
             raise ConfigError("this engine was made from a loaded model and cannot read its checkpoint again")
-        need, free = self.predict_weight_bytes(quantization), free_bytes(self._device)
-        refusal = (
-            f"weights in {quantization or self._spec.dtype} need {need:,} bytes beside the old ones until they are in "
-            f"force, and {self._device} has {free:,} free"
-        )
-        change = "make a new LLM with this quantization after shutdown(), or make the KV pool smaller first"
-        if need > free:
-            raise DoesNotFitError(refusal, need, free, change)
+        self.check_weights(quantization)
         try:
             loaded = self._reload(quantization)
-            self._warm_up(loaded.model, self._own_kernels)
+            # Steps go on meanwhile, and the pool may change its kind: kernels of its own, in this thread.
+            kind = self._kv.pool.kv_cache_dtype
+            self._warm_up(loaded.model, self._select_kernels(kind, alone=True), kind)
         except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where a CPU allocation fails
-            raise DoesNotFitError(f"{refusal}; loading them failed: {error}", need, free, change) from error
+            need, free = self.predict_weight_bytes(quantization), free_bytes(self._device)
+            raise DoesNotFitError(
+                f"weights in {quantization or self._spec.dtype} need {need:,} bytes beside the old ones, and "
+                f"{self._device} has {free:,} free; loading them failed: {error}",
+                need,
+                free,
+                "make the KV pool smaller first, or make a new LLM with this quantization after shutdown()",
+            ) from error
         return loaded
 
     def use_weights(self, weights: object) -> None:
@@ -340,10 +361,10 @@ class TorchModelRunner:
         self._model, self._spec, self.notes = weights.model, weights.spec, weights.notes
         self._graphs = self._record()
 
-    def _warm_up(self, model: Model, kernels: KernelSet) -> None:
+    def _warm_up(self, model: Model, kernels: KernelSet, kv_cache_dtype: str) -> None:
         # The first step with a model should not have to wait for compilers.
-        pool = pool_shape(self._spec, 1, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
-        kv = KVStore(self._spec, pool, self._device, self._dtype)
+        shape = pool_shape(self._spec, 1, SCORING_BLOCK, kv_cache_dtype)
+        kv = KVStore(self._spec, shape, self._device, self._dtype)
         table, zero = np.zeros((1, 1), np.int32), np.zeros(1, np.int64)
         for count in (1, 2):
             ends = np.array([0, count])

@@ -98,13 +98,16 @@ class FakeRunner:
         held = args.kv_cache_memory_bytes or now.num_blocks * now.block_size * 8
         blocks = args.num_gpu_blocks_override or held // per_block
         if blocks < 1:
-            raise KVCacheTooSmallError(f"one block needs {per_block} bytes, not {held}")
+            instead = {"kv_cache_memory_bytes": per_block}
+            raise KVCacheTooSmallError(f"one block needs {per_block} bytes, not {held}", per_block, held, "", instead)
         return PoolShape(blocks, size, kind, per_block)
 
     def check_room(self, pool: PoolShape) -> None:
         """Refuse what is beyond memory_limit."""
         if self._memory_limit is not None and pool.num_bytes > self._memory_limit:
-            raise DoesNotFitError(f"{pool.num_bytes} bytes", pool.num_bytes, self._memory_limit)
+            fits = self._memory_limit // pool.bytes_per_block * pool.bytes_per_block
+            instead = {"kv_cache_memory_bytes": fits} if fits else {}
+            raise DoesNotFitError(f"{pool.num_bytes} bytes", pool.num_bytes, self._memory_limit, "", instead)
 
     def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
         """Move blocks, then forget what lies beyond the new end; another kind of pool begins empty."""
@@ -128,6 +131,9 @@ class FakeRunner:
     def predict_weight_bytes(self, quantization: str | None) -> int:
         """See ModelRunner; there are no weights."""
         return self.spec.weight_bytes
+
+    def check_weights(self, quantization: str | None) -> None:
+        """See ModelRunner; there are no weights."""
 
     def load_weights(self, quantization: str | None) -> object:
         """See ModelRunner; there are no weights."""

@@ -1,5 +1,6 @@
 """What a view may ask of an engine. Commands are posted, never waited for, so that a page's thread stays free."""
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -63,8 +64,7 @@ def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
     if name == "set_speed":
         return loop.submit(loop.speed_change(args["steps_per_second"]))
     if name == "configure":
-        changes = dict(args)
-        return loop.submit(lambda: loop.core.configure(changes))
+        return _configure(client, dict(args))
     if name == "predict":
         changes = dict(args)
         return loop.submit(lambda: loop.core.predict(changes))
@@ -89,6 +89,22 @@ def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
     if name == "abort_all":
         return loop.submit(loop.core.abort_all)
     raise ConfigError(f"there is no command {name!r}")
+
+
+def _configure(client: EngineClient, changes: dict[str, Any]) -> "Future[Change]":
+    """New weights take their time to read: steps go on meanwhile, and so does the page's thread."""
+    if "quantization" not in changes:
+        return client.loop.submit(lambda: client.loop.core.configure(changes))
+    done: Future[Change] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(client.configure(changes))
+        except Exception as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="workbench-configure", daemon=True).start()
+    return done
 
 
 def _only(args: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 
 from workbench.core.policy import POLICIES
 from workbench.core.records import StepRecord
+from workbench.core.settings import resolved_settings
 from workbench.engine.client import EngineClient
 from workbench.engine.engine_loop import LoopStatus
+from workbench.engine.knobs import LIVE_SETTINGS
 from workbench.trace.tokens import tokens_in
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
@@ -183,6 +185,7 @@ class _Page:
             "max_num_batched_tokens": config.max_num_batched_tokens,
             "scheduling_policy": core.scheduler.policy.name,
             "policies": [*POLICIES, *core.own_policies],
+            "knobs": knobs(client),
             "num_running": status.num_running,
             "num_waiting": status.num_waiting,
             "memory": self._memory,
@@ -191,6 +194,13 @@ class _Page:
             "breakpoints": [point.name for point in client.loop.breakpoints],
             "jobs": {name: job.progress() for name, job in client.jobs.items()},
         }
+
+
+def knobs(client: EngineClient) -> dict[str, tuple[Any, Any]]:
+    """The settings that can be changed now: name -> what was asked for, what is in force."""
+    core = client.loop.core
+    settings = resolved_settings(core.args, core.runner.spec, core.scheduler.config, core.scheduler.policy.name)
+    return {name: tuple(settings[name]) for name in LIVE_SETTINGS}
 
 
 def memory_rows(client: EngineClient) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ VIEWS = (
     "latency",
     "playground",
     "controls",
+    "knobs",
     "traffic",
     "what_if",
 )

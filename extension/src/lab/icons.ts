@@ -41,6 +41,10 @@ const viewIcons: Record<string, LabIcon> = {
     "controls",
     `<rect x="2.5" y="3" width="2.6" height="10" rx="0.8"/><rect x="6.3" y="3" width="2.6" height="10" rx="0.8"/><path d="M10.6 3.6v8.8c0 .5.5.8.9.5l3-4.4a.9.9 0 0 0 0-1l-3-4.4c-.4-.3-.9 0-.9.5z"/>`,
   ),
+  knobs: icon(
+    "knobs",
+    `${bar(1.5, 3, 13, 1.2, 0.45)}${bar(1.5, 7.4, 13, 1.2, 0.45)}${bar(1.5, 11.8, 13, 1.2, 0.45)}<circle cx="10.5" cy="3.6" r="1.9"/><circle cx="5" cy="8" r="1.9"/><circle cx="8.5" cy="12.4" r="1.9"/>`,
+  ),
   playground: icon(
     "playground",
     `<path d="M3 2h10a1.5 1.5 0 0 1 1.5 1.5v6.2a1.5 1.5 0 0 1-1.5 1.5H7.6L4.4 14v-2.8H3a1.5 1.5 0 0 1-1.5-1.5V3.5A1.5 1.5 0 0 1 3 2zm1 2.6v1.2h8V4.6zm0 2.8v1.2h5V7.4z" fill-rule="evenodd"/>`,

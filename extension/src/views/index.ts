@@ -3,6 +3,7 @@
 import type { ViewFactory } from "../ui/stage.ts";
 import { blocksView } from "./blocks.ts";
 import { controlsView } from "./controls.ts";
+import { knobsView } from "./knobs.ts";
 import { latencyView } from "./latency.ts";
 import { memoryView } from "./memory.ts";
 import { playgroundView } from "./playground.ts";
@@ -13,6 +14,7 @@ import { whatIfView } from "./what_if.ts";
 
 export const VIEW_NAMES = [
   "controls",
+  "knobs",
   "playground",
   "blocks",
   "timeline",
@@ -28,11 +30,14 @@ export type ViewName = (typeof VIEW_NAMES)[number];
 export interface ViewKind {
   readonly title: string;
   readonly question: string;
+  /** In the dashboard it is one line until it is opened. */
+  readonly folded?: boolean;
   readonly make: ViewFactory;
 }
 
 export const VIEWS: Record<ViewName, ViewKind> = {
   controls: { title: "Controls", question: "", make: controlsView },
+  knobs: { title: "Knobs", question: "What would it do, what did it do?", folded: true, make: knobsView },
   playground: { title: "Playground", question: "What does it say?", make: playgroundView },
   blocks: { title: "KV blocks", question: "Whose memory, what is shared, what goes next?", make: blocksView },
   timeline: { title: "Timeline", question: "What ran together, and who waited for what?", make: timelineView },
