@@ -114,7 +114,8 @@ def test_the_simulator_s_row_counts_what_it_simulated():
 def test_the_trace_s_rows_are_of_one_trace_recorded_and_loaded():
     recorded, loaded = trace_rows(num_steps=600)
     assert (recorded["steps"], loaded["steps"]) == (600, 600)
-    assert recorded["memory MiB"] == pytest.approx(loaded["memory MiB"], rel=0.2)
+    assert recorded["records MiB"] == pytest.approx(loaded["records MiB"], rel=0.2)
+    assert (recorded["bound MiB"], loaded["bound MiB"]) == ("576", "none")
     assert recorded["at() median ms"] > 0
 
 

@@ -104,7 +104,7 @@ def simulator(options: Options) -> Rows:
 
 
 def trace(options: Options) -> Rows:
-    """A trace of 100,000 steps: CPU milliseconds to open any of them, memory, CPU seconds to save and load."""
+    """A trace of 100,000 steps: CPU milliseconds to open any of them, memory and its bound, saving, loading."""
     return trace_rows()
 
 

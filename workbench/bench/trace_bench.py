@@ -1,4 +1,4 @@
-"""How a long trace behaves: opening any step, memory, saving and loading."""
+"""How a long trace behaves: opening any step, explaining a request, memory and its bound, saving and loading."""
 
 import random
 import tempfile
@@ -12,15 +12,22 @@ from workbench.core.config import DEFAULT_TRACE_MEMORY_BYTES, DEFAULT_TRACE_STEP
 from workbench.core.policy import Policy
 from workbench.sim import Simulator, Workload
 from workbench.trace import Trace
+from workbench.trace.life import request_ids
 from workbench.trace.metrics import percentile
+from workbench.trace.trace import KEYFRAME_BYTES
 
 USERS = 16
 OPENED = 300  # steps, drawn at random
+EXPLAINED = 20  # requests, drawn at random
 SECONDS = 0.004  # of a simulated step
 
 
 def trace_rows(num_steps: int = DEFAULT_TRACE_STEPS) -> list[dict[str, Any]]:
-    """A row for the trace as it was recorded, and one for the same trace saved and loaded."""
+    """A row for the trace as it was recorded, and one for the same trace saved and loaded.
+
+    bound MiB: what an engine's trace never exceeds, records and keyframes together, however long the run is; a file
+    brings no more than it holds.
+    """
     trace = _recorded(num_steps)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.trace"
@@ -78,11 +85,20 @@ def _opened(name: str, trace: Trace) -> dict[str, Any]:
         began = time.process_time()
         trace.at(step)
         took.append((time.process_time() - began) * 1e3)
+    explained = []
+    for request_id in draw.sample(names := request_ids(trace), min(EXPLAINED, len(names))):
+        began = time.process_time()
+        trace.why(request_id)
+        explained.append((time.process_time() - began) * 1e3)
+    bound = "none" if trace.max_bytes is None else f"{(trace.max_bytes + KEYFRAME_BYTES) / 2**20:,.0f}"
     return {
         "trace": name,
         "steps": len(trace),
-        "memory MiB": round(trace.num_bytes / 2**20, 1),
+        "dropped": trace.num_dropped,
+        "records MiB": round(trace.num_bytes / 2**20, 1),
+        "bound MiB": bound,
         "first at() CPU ms": round(first * 1e3, 1),
         "at() median ms": round(percentile(took, 50), 2),
         "p99 ms": round(percentile(took, 99), 2),
+        "why() median ms": round(percentile(explained, 50), 1),
     }

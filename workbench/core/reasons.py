@@ -34,6 +34,9 @@ _FIELD = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 
 def explain(decision: Decision) -> str:
     """One line on what the step decided about a request and why."""
+    text = TEXTS[_text_name(decision)]
+    if "{" not in text:
+        return text  # most decisions of a long trace
     values = {**decision._asdict(), "left": max(0, decision.need - decision.num_tokens)}
 
     def field(match: re.Match[str]) -> str:
@@ -51,7 +54,7 @@ def explain(decision: Decision) -> str:
     def clause(match: re.Match[str]) -> str:
         return match[1] if all(values[name] for name, _ in _FIELD.findall(match[1])) else ""
 
-    return _FIELD.sub(field, _CLAUSE.sub(clause, TEXTS[_text_name(decision)]))
+    return _FIELD.sub(field, _CLAUSE.sub(clause, text))
 
 
 def preempted_for(decision: Decision) -> tuple[str, str]:

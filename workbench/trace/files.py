@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from workbench.core.errors import WorkbenchError
 from workbench.core.records import SCHEMA_VERSION, Snapshot, StepRecord
 from workbench.core.rows import Packer
+from workbench.trace.progress import progress
 from workbench.trace.wire import dumps, record_from_json, record_to_json, snapshot_from_json, snapshot_to_json
 
 FORMAT = "inference-workbench trace"
@@ -45,7 +46,7 @@ def write_trace(path: Path, content: TraceContent) -> None:
     with gzip.open(partial, "wb", compresslevel=6) as file:
         file.write(dumps(header) + b"\n")
         file.write(dumps(snapshot_to_json(content.base)) + b"\n")
-        for record in content.records:
+        for record in progress(content.records, "Saving the steps"):
             file.write(dumps(record_to_json(record)) + b"\n")
         file.write(END.encode() + b"\n")
     partial.replace(path)
@@ -75,7 +76,7 @@ def read_trace(path: Path) -> TraceContent:
             ]
         base = snapshot_from_json(first)
         records, packers = [], (Packer(), Packer())
-        for line in range(2, count + 2):
+        for line in progress(range(2, count + 2), "Loading the steps"):
             records.append(record_from_json({"pool": base.pool, **json.loads(lines[line])}, packers))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TraceFileError(f"{path} is damaged in line {line + 1}: {error}") from error

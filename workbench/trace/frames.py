@@ -9,6 +9,7 @@ from workbench.core.errors import MissingPackageError
 from workbench.core.reasons import explain
 from workbench.core.records import Arrival, StepRecord
 from workbench.trace.metrics import measure
+from workbench.trace.progress import progress
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,10 +82,11 @@ def frames_of(records: Sequence[StepRecord], token_text: Callable[[int], str] | 
         raise MissingPackageError(
             "to_pandas() needs pandas, which is not installed here: pip install 'inference-workbench[pandas]'"
         ) from error
+    explained = progress(records, "Explaining the decisions")
     rows: dict[str, Iterator[Row]] = {
         "steps": map(_step, records),
         "requests": _requests(records),
-        "decisions": ((r.step, r.time, *map(_plain, d), explain(d)) for r in records for d in r.decisions),
+        "decisions": ((r.step, r.time, *map(_plain, d), explain(d)) for r in explained for d in r.decisions),
         "tokens": _tokens(records, token_text or (lambda token: f"<{token}>")),
         "block_events": ((r.step, *map(_plain, e)) for r in records for e in r.block_events),
         "changes": ((r.step, *c) for r in records for c in r.changes),

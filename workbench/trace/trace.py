@@ -17,6 +17,7 @@ from workbench.trace.latency_figure import latency_figure
 from workbench.trace.life import lives_of
 from workbench.trace.metrics import Slo
 from workbench.trace.perfetto import trace_events
+from workbench.trace.progress import progress
 from workbench.trace.replay import Replay
 from workbench.trace.size import record_bytes, snapshot_bytes
 from workbench.trace.tokens import tokens_in
@@ -157,10 +158,10 @@ class Trace:
             if near == target:
                 return known[near]
             replay = Replay(self._base.snapshot() if near is None else known[near])
-            while replay.step < target:
-                record = self._ring[self._slot(replay.step + 1)]
+            for step in progress(range(replay.step + 1, target + 1), "Replaying the steps"):
+                record = self._ring[self._slot(step)]
                 if record is None:
-                    raise TraceRangeError(f"step {replay.step + 1} is not in the trace")
+                    raise TraceRangeError(f"step {step} is not in the trace")
                 replay.apply(record)
                 if replay.step % self._spacing == 0 and replay.step not in self._keyframes:
                     self._keep(replay.snapshot())
@@ -205,7 +206,7 @@ class Trace:
 
     def to_perfetto(self, path: str | Path) -> Path:
         """Write Chrome trace-event JSON, which Perfetto and chrome://tracing open; returns the path."""
-        Path(path).write_bytes(dumps(trace_events(self.records())))
+        Path(path).write_bytes(dumps(trace_events(progress(self.records(), "Drawing the steps"))))
         return Path(path)
 
     def plot_latency(self, slo: Slo | None = None) -> "Figure":
@@ -227,7 +228,9 @@ class Trace:
     def page(self, view: str = "dashboard") -> str:
         """The HTML that `to_html` writes."""
         title = f"{self.info.get('model', 'engine')}: steps {self.first_step} to {self.last_step}"
-        answers = {name: explain_life(life).to_json() for name, life in lives_of(self.records()).items()}
+        lives = lives_of(progress(self.records(), "Reading the steps"))
+        told = progress(lives.items(), "Explaining the requests", "request")
+        answers = {name: explain_life(life).to_json() for name, life in told}
         return render_html(self.info, self.payload(), answers, view, title)
 
     def payload(self) -> dict[str, Any]:
@@ -251,7 +254,7 @@ class Trace:
         }
         return {
             "snapshot": snapshot_to_json(base),
-            "records": [record_to_json(record) for record in records],
+            "records": [record_to_json(record) for record in progress(records, "Packing the steps")],
             "texts": self._texts(tokens_in(records, base)),
             "status": status,
         }

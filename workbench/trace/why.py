@@ -83,12 +83,12 @@ def _stint_causes(stint: list[Moment], first: bool) -> list[Cause]:
     if stint[0].decision.action == Action.PREEMPT:
         causes.append(_preemption(stint))
         stint = stint[1:]
-    waits = [m for m in stint if m.decision.action == Action.WAIT]
-    queued = [m for m in waits if not any(p.step < m.step for p in stint if p.decision.action != Action.WAIT)]
+    begins = next((i for i, m in enumerate(stint) if m.decision.action != Action.WAIT), len(stint))
+    queued = stint[:begins]
     if queued:
         what = "before it was admitted" if first else "before it was resumed"
         causes.append(Cause(f"Waited {_steps(queued)} {what}: {_reasons(queued)}.", queued[0].step))
-    later = [m for m in waits if m not in queued]
+    later = [m for m in stint[begins:] if m.decision.action == Action.WAIT]
     if later:
         causes.append(Cause(f"While running, got no turn in {_steps(later)}: {_reasons(later)}.", later[0].step))
     prefills = [m for m in stint if m.decision.action == Action.PREFILL]
