@@ -10,7 +10,7 @@ from typing import Any
 from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.core.policy import Policy
 from workbench.sim import Workload
-from workbench.simulate import compare, simulate
+from workbench.simulate import Simulation, compare, simulate
 from workbench.trace import Trace
 
 TELL_SECONDS = 0.2  # between two calls of on_progress
@@ -51,6 +51,7 @@ class WhatIfJob:
         self._gone = gone
         self._on_progress = on_progress
         self._told_at = time.monotonic()
+        self.html = ""  # of the comparison, once there is one, for pages without a live view
         self._stopping = False
         self._done, self._total = 0, 0
         threading.Thread(target=self._run, name="workbench-what-if", daemon=True).start()
@@ -76,16 +77,20 @@ class WhatIfJob:
         self._on_progress()
 
     def _compare(self) -> dict[str, Any]:
+        first, second = self._runs()
+        comparison = compare(first, second)
+        self.html = comparison._repr_html_()
+        return comparison.to_json()
+
+    def _runs(self) -> tuple[Trace | Simulation, Simulation]:
         if self._workload is None:
             self._total = len(Workload.from_trace(self._trace))
-            second = simulate(self._trace, on_progress=self._count(0), **self._settings)
-            return compare(self._trace, second).to_json()
+            return self._trace, simulate(self._trace, on_progress=self._count(0), **self._settings)
         size = len(self._workload)
         self._total = 2 * size
         present = {name: policy_copy(policy) for name, policy in self._present.items()}
         first = simulate(self._workload, like=self._trace, on_progress=self._count(0), **present)
-        second = simulate(self._workload, like=self._trace, on_progress=self._count(size), **self._settings)
-        return compare(first, second).to_json()
+        return first, simulate(self._workload, like=self._trace, on_progress=self._count(size), **self._settings)
 
     def _count(self, before: int) -> Callable[[int], None]:
         def progress(finished: int) -> None:

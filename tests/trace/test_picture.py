@@ -12,7 +12,18 @@ from workbench.core.scheduler_output import SampledToken
 from workbench.trace import Trace
 from workbench.trace.picture import MAX_CELLS, picture
 
-VIEWS = ("dashboard", "blocks", "timeline", "requests", "memory", "latency", "playground", "controls")
+VIEWS = (
+    "dashboard",
+    "blocks",
+    "timeline",
+    "requests",
+    "memory",
+    "latency",
+    "playground",
+    "controls",
+    "traffic",
+    "what_if",
+)
 
 
 def run(num_blocks, steps):
@@ -43,7 +54,7 @@ def test_every_view_has_its_picture_and_the_schedulers_numbers(view):
     page = drawn.to_html()
     assert "&lt;fake&gt; &amp; co" in page
     assert "<script" not in page
-    assert (drawn.svg == "") == (view in ("memory", "playground", "controls"))
+    assert (drawn.svg == "") == (view in ("memory", "playground", "controls", "what_if"))
     if drawn.svg:
         source = re.search(r"base64,([^\"]+)", page)[1]
         assert ET.fromstring(base64.b64decode(source)).tag.endswith("svg")
@@ -56,6 +67,18 @@ def test_the_block_map_counts_one_square_a_block_or_says_how_many_share_one():
     svg = picture(large, "blocks").svg
     assert "KV blocks, 7 a square" in svg
     assert svg.count("<rect x=") <= MAX_CELLS
+
+
+def test_the_traffic_s_picture_has_a_line_up_and_one_down_for_each_arrival():
+    _, trace, tokens = run(12, 40)
+    drawn = picture(trace, "traffic")
+    assert dict(drawn.facts)["arrived"] == "10 with 90 prompt tokens in 36.00 s"
+    assert "Arrivals over 36.00 s: up prompt tokens, down output tokens, to 9" in drawn.svg
+    heights = [float(height) for height in re.findall(r'width="3.0" height="([0-9.]+)"', drawn.svg)]
+    assert heights[::2] == [62.0] * 10
+    assert sum(heights[1::2]) == pytest.approx(62 * tokens / 9, abs=1)
+    _, empty, _ = run(12, 0)
+    assert picture(empty, "traffic").svg == ""
 
 
 def test_before_the_first_step_there_is_a_picture_too():

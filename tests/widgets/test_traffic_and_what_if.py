@@ -322,3 +322,19 @@ def test_a_policy_that_cannot_be_copied_is_said_to_be_so(engine):
     run_something(engine)
     refused = Page(make_widget(engine)).command("what_if", settings={"max_num_seqs": 1})
     assert "policy 'Locked' cannot be copied for a simulation" in refused["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["live", "saved"])
+def test_the_still_of_what_if_is_the_last_answer_s_own_picture(engine, held, kind, tmp_path):
+    run_something(engine)
+    page = pages(engine, kind, tmp_path)
+    page.widget.view = "what_if"
+    key, before = page.widget._draw_still()
+    assert "what if: state after step" in before
+    ask(page, held)
+    assert page.widget._draw_still() == (key, before)
+    assert answer(page, held)["ok"]
+    later, after = page.widget._draw_still()
+    assert later != key
+    assert "<svg" in after
+    assert "max_num_seqs: 8 → 1" in after

@@ -27,6 +27,7 @@ from workbench.embedded import model_path
 from workbench.llm import LLM
 
 MAX_NUM_SEQS = 16
+FEW_ROWS, MANY_COLUMNS = 2, 8
 
 Rows = list[dict[str, Any]]
 
@@ -164,11 +165,22 @@ def _row(result: Comparison) -> dict[str, Any]:
 
 def _table(name: str, rows: Rows) -> Table:
     table = Table(title=f"{name}: {(MEASUREMENTS[name].__doc__ or '').splitlines()[0]}", title_justify="left")
+    if len(rows) <= FEW_ROWS and len(rows[0]) > MANY_COLUMNS:  # on its side, or no column could be read
+        first, *others = rows[0]
+        for heading in (first, *(str(row[first]) for row in rows)):
+            table.add_column(heading, justify="left" if heading == first else "right")
+        for column in others:
+            table.add_row(column, *(_cell(row[column]) for row in rows))
+        return table
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:
-        table.add_row(*[f"{value:,}" if isinstance(value, (int, float)) else value for value in row.values()])
+        table.add_row(*map(_cell, row.values()))
     return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, (int, float)) else str(value)
 
 
 def _machine() -> dict[str, str]:

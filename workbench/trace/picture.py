@@ -5,6 +5,7 @@ import html
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -34,6 +35,7 @@ PARTS = {
     "timeline": ("timeline",),
     "requests": ("timeline",),
     "latency": ("latency",),
+    "traffic": ("traffic",),
 }
 
 
@@ -66,7 +68,8 @@ def picture(trace: Trace, view: str = "dashboard") -> Picture:
     """Draw a trace's newest state and what led to it. `view` as for LLM.view."""
     records = trace.records()
     state = trace.at(records[-1].step if records else None)
-    parts = [p for p in PARTS.get(view, ()) if records or p == "blocks"]
+    drawable = {"blocks": True, "traffic": any(record.arrivals for record in records)}
+    parts = [p for p in PARTS.get(view, ()) if drawable.get(p, bool(records))]
     top, drawn = 8.0, []
     for part in parts:
         height, inner = _DRAW[part](state, records)
@@ -79,8 +82,13 @@ def picture(trace: Trace, view: str = "dashboard") -> Picture:
             f'height="{top:.0f}" {_TEXT}><rect width="100%" height="100%" rx="8" fill="#fff" stroke="#d5dae1"/>'
             f"{''.join(drawn)}</svg>"
         )
-    title = f"{trace.info.get('model', 'engine')}, {view}: state after step {state.step}"
-    return Picture(title, state.step, svg, tuple(_facts(trace, state, records)))
+    title = f"{trace.info.get('model', 'engine')}, {view.replace('_', ' ')}: state after step {state.step}"
+    facts = _facts(trace, state, records)
+    if view == "traffic":
+        facts.insert(2, ("arrived", _arrived(records)))
+    if view == "what_if":
+        facts.insert(0, ("asked", "nothing yet; in a cell: compare(trace, simulate(trace, max_num_seqs=4))"))
+    return Picture(title, state.step, svg, tuple(facts))
 
 
 def _facts(trace: Trace, state: Snapshot, records: Sequence[StepRecord]) -> list[tuple[str, str]]:
@@ -102,6 +110,13 @@ def _facts(trace: Trace, state: Snapshot, records: Sequence[StepRecord]) -> list
             shown = ", ".join(f"p{q} {percentile(values, q) * 1e3:.2f} ms" for q in PERCENTILES)
             facts.append((name, f"{shown} ({len(values):,} samples)"))
     return facts
+
+
+def _arrived(records: Sequence[StepRecord]) -> str:
+    arrivals = [a for record in records for a in record.arrivals]
+    text = f"{len(arrivals):,} with {sum(len(a.prompt_token_ids) for a in arrivals):,} prompt tokens"
+    seconds = arrivals[-1].time - arrivals[0].time if arrivals else 0.0
+    return text + (f" in {seconds:.2f} s" if seconds > 0 else "")
 
 
 def _blocks(state: Snapshot, records: Sequence[StepRecord]) -> tuple[float, str]:
@@ -180,6 +195,25 @@ def _latency(state: Snapshot, records: Sequence[StepRecord]) -> tuple[float, str
     return 88, "".join(shapes)
 
 
+def _traffic(state: Snapshot, records: Sequence[StepRecord]) -> tuple[float, str]:
+    """A line for each arrival at its time: prompt tokens upwards, output tokens so far downwards, to one scale."""
+    del state
+    arrivals = [a for record in records for a in record.arrivals]
+    made = Counter(s.request_id for record in records for s in record.sampled)
+    start = min(a.time for a in arrivals)
+    span = max(a.time for a in arrivals) - start or 1e-9
+    most = max(1, *(max(len(a.prompt_token_ids), made[a.request_id]) for a in arrivals))
+    head = f"Arrivals over {span if len(arrivals) > 1 else 0:.2f} s: up prompt tokens, down output tokens, to {most:,}"
+    shapes = [_label(head)]
+    for a in arrivals:
+        x = (WIDTH - 3) * (a.time - start) / span
+        up, down = (62 * count / most for count in (len(a.prompt_token_ids), made[a.request_id]))
+        shapes.append(_rect(x, 84 - up, 3, up, _hue(a.request_id), 1))
+        shapes.append(_rect(x, 85, 3, down, _hue(a.request_id), 0.5))
+    shapes.append(_rect(0, 84, WIDTH, 1, "#98a1ae", 1))
+    return 150, "".join(shapes)
+
+
 def _hue(request_id: str) -> str:
     """The colour that the live views give this request: by its number, where it has one."""
     found = re.fullmatch(r"\D{0,4}(\d{1,9})(?:\D(\d{1,4}))?", request_id)
@@ -187,7 +221,7 @@ def _hue(request_id: str) -> str:
     return HUES[index % len(HUES)]
 
 
-_DRAW = {"blocks": _blocks, "timeline": _timeline, "latency": _latency}
+_DRAW = {"blocks": _blocks, "timeline": _timeline, "latency": _latency, "traffic": _traffic}
 
 
 def _rect(x: float, y: float, width: float, height: float, fill: str, opacity: float, more: str = "") -> str:

@@ -23,5 +23,9 @@ class CompareWidget(ViewWidget):
         """There is none: a comparison's own HTML is what stays in a saved notebook."""
         return None
 
+    def answer(self) -> str:
+        """Nothing is asked of it."""
+        return ""
+
     def receive(self, content: Any) -> None:
         """The page has nothing to ask."""

@@ -6,6 +6,7 @@ from typing import Any
 from workbench.core.errors import EngineClosedError
 from workbench.engine.client import EngineClient
 from workbench.trace import Trace
+from workbench.what_if import WhatIfJob
 from workbench.widgets.engine_channel import EngineChannel
 from workbench.widgets.view_widget import ViewWidget
 
@@ -35,6 +36,12 @@ class EngineWidget(ViewWidget):
         """The engine's trace, while there is an engine."""
         client = self._client()
         return None if client is None else client.loop.core.trace
+
+    def answer(self) -> str:
+        """The comparison that was simulated last for this engine, from whichever view it was asked."""
+        client = self._client()
+        job = None if client is None else client.jobs.get("what_if")
+        return job.html if isinstance(job, WhatIfJob) else ""
 
     def receive(self, content: Any) -> None:
         """Take a message from a page."""

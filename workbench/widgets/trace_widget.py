@@ -35,6 +35,10 @@ class TraceWidget(ViewWidget):
         """What is shown."""
         return self._trace
 
+    def answer(self) -> str:
+        """The comparison that was simulated last."""
+        return "" if self._what_if is None else self._what_if.html
+
     def receive(self, content: Any) -> None:
         """Take a message from a page."""
         kind = content.get("type") if isinstance(content, dict) else None

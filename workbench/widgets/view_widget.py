@@ -69,7 +69,14 @@ class ViewWidget(anywidget.AnyWidget):
         trace = self.trace()
         if trace is None:
             return None
-        return trace.last_step, embedded(trace, self.view) if self._embed_trace else picture(trace, self.view).to_html()
+        if self._embed_trace:
+            return trace.last_step, embedded(trace, self.view)
+        answer = self.answer() if self.view == "what_if" else ""
+        return (trace.last_step, answer), answer or picture(trace, self.view).to_html()
+
+    def answer(self) -> str:
+        """The HTML of what the simulator answered last; "" if nothing has been answered yet."""
+        raise NotImplementedError
 
     def receive(self, content: Any) -> None:
         """Take a message from a page (extension/PROTOCOL.md)."""
