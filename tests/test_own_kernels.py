@@ -66,7 +66,7 @@ def test_a_wrong_kernel_is_refused_and_the_one_before_stays(llm, expected):
         llm.set_kernel(OP, off_by_a_little)
     assert len(e.value.report.wrong) == 7
     assert "off_by_a_little" in e.value.report._repr_html_()
-    figure = e.value.report.figure()
+    figure = e.value.report.figure("one token, no prefix, blocks of 16")
     assert [level > 0 for level in figure.data[0].z[0]] == [head == 3 for head in range(6)]
     assert llm.trace.last_step == step
     assert "plain_attention" in repr(llm.kernels)

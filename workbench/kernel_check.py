@@ -79,7 +79,7 @@ class KernelCheck(Sequence["CaseResult"]):
         return f"<p>{self.summary}</p>{html_table(_HEADER, self._lines())}<p>{self._foot()}</p>"
 
     def figure(self, case: str | None = None) -> "Figure":
-        """One batch token by token and head by head: how far off each is. Default: the first wrong one, else the last.
+        """One batch token by token and head by head: how far off each is. Default: the largest that is wrong, if any.
 
         A square within the tolerance is pale; the colours are powers of ten above it. Raises KeyError for another name.
         """
@@ -87,7 +87,7 @@ class KernelCheck(Sequence["CaseResult"]):
         from plotly.graph_objects import Figure, Heatmap
 
         found = {result.name: result for result in self}
-        result = found[case] if case is not None else (self.wrong or self[-1:])[0]
+        result = found[case] if case is not None else max(self.wrong or self, key=lambda each: len(each.places))
         # NaN, and what is off by more than everything there is, are drawn as the largest.
         times = [
             [min(error / result.allowed, 1e6) if error == error else 1e6 for error in row] for row in result.errors
@@ -115,8 +115,11 @@ class KernelCheck(Sequence["CaseResult"]):
         ticks = range(0, len(rows), max(1, len(rows) // 12))
         figure.update_xaxes(title_text="query head", dtick=1)
         figure.update_yaxes(autorange="reversed", tickvals=list(ticks), ticktext=[rows[i] for i in ticks])
-        verdict = "nothing differs" if not result.problem else f"{sum(map(_any, levels))} of {len(rows)} tokens differ"
-        figure.update_layout(title_text=f"{result.name}: {verdict}", height=max(260, min(520, 120 + 22 * len(rows))))
+        off = [str(head) for head, column in enumerate(zip(*levels, strict=True)) if any(column)]
+        where = "every head" if len(off) == len(levels[0]) else f"heads {', '.join(off)}"
+        verdict = f"{sum(map(any, levels))} of {len(rows)} tokens differ, in {where}"
+        verdict = verdict if off else result.problem or "nothing differs"
+        figure.update_layout(title_text=f"{result.name}: {verdict}", height=max(340, min(560, 160 + 22 * len(rows))))
         return figure
 
 
@@ -125,7 +128,3 @@ def _level(times: float) -> float:
     if times <= 1.0:
         return 0.0
     return max(0.1, len(str(int(times))) - 1.0)
-
-
-def _any(levels: Sequence[float]) -> bool:
-    return any(level > 0 for level in levels)
