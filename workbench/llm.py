@@ -18,6 +18,7 @@ from workbench.core.config import (
     resolve_scheduler_config,
 )
 from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError, WrongKernelError
+from workbench.core.machine import MachineLimits
 from workbench.core.memory import MemoryRow
 from workbench.core.policy import Policy, make_policy
 from workbench.core.records import SettingChange, Snapshot, StepRecord
@@ -37,6 +38,7 @@ from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
 from workbench.kernel_check import KernelCheck
 from workbench.kernel_table import Kernels
+from workbench.roofline import Roofline, batch_of, make_roofline
 from workbench.trace import Trace
 from workbench.trace.why import Why
 from workbench.weights import Weights
@@ -137,6 +139,7 @@ class LLM:
             reload=lambda method: load_model(dataclasses.replace(args, quantization=method)),
         )
         self._runner = runner
+        self._limits: MachineLimits | None = None
         self.engine_id = uuid.uuid4().hex[:12]
         settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
         info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
@@ -439,6 +442,28 @@ class LLM:
     def kernels(self) -> Kernels:
         """Which implementation runs for each operation, and why."""
         return Kernels(self._loop.call(lambda: self._runner.kernel_choices))
+
+    def roofline(self, step: int | None = None) -> Roofline:
+        """How close a step came to the machine's limits: bytes, operations and time by part, as a table and a figure.
+
+        step: a recorded one; None for the last that computed anything. Bytes and operations follow from its record. Its
+        forward's parts are timed between two steps, on a batch of the same shape with the weights and kernels in force
+        now. The machine's copy bandwidth and matmul peak are measured at the first call, which takes a second or two.
+        """
+        record = self._last_computing() if step is None else self.trace.record(step)
+        batch = batch_of(record)
+        if not batch:
+            raise InvalidRequestError(f"step {record.step} computed no tokens; name another one")
+        if self._limits is None:
+            self._limits = self._runner.measure_limits()
+        seconds = self._loop.call(lambda: self._runner.time_parts(batch))
+        return make_roofline(record, self.model, self.weights(), seconds, self._limits)
+
+    def _last_computing(self) -> StepRecord:
+        for record in reversed(self.trace.records()):
+            if record.num_scheduled_tokens:
+                return record
+        raise InvalidRequestError("no step has computed anything yet; generate something first")
 
     def status(self) -> LoopStatus:
         """What the engine is doing at this moment."""

@@ -1,5 +1,6 @@
 """Runs plans: keeps the KV pool and the rows, makes a step's inputs, calls the model, samples."""
 
+import statistics
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import torch
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, EngineClosedError, KVCacheTooSmallError
+from workbench.core.machine import MachineLimits
 from workbench.core.memory import MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
@@ -20,10 +22,12 @@ from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import QUANTIZED, KVStore
 from workbench.runtime.ledger import ledger
 from workbench.runtime.loader import LoadedModel
+from workbench.runtime.machine import measure_limits
 from workbench.runtime.memory import check_room, free_bytes, plan_pool, pool_shape
 from workbench.runtime.models.base import Model
 from workbench.runtime.quantization import check_quantization, predicted_bytes
 from workbench.runtime.sampler import sample
+from workbench.runtime.step_profile import PartTimer
 from workbench.runtime.threads import on_device, step_threads, torch_threads
 from workbench_kernels.check import AttentionUse
 from workbench_kernels.dispatch import BackendUnavailable, Choice, KernelSet, select_kernels
@@ -302,6 +306,37 @@ class TorchModelRunner:
             tokens = torch.tensor(token_ids, dtype=torch.int64, device=device)
             rows = torch.arange(first, count, device=device)
             return self._model.forward(tokens, meta, kv.layers, self._kernels, rows)
+
+    def time_parts(self, requests: Sequence[tuple[int, int]], rounds: int = 5) -> dict[str, float]:
+        """Seconds of a forward by part (see step_profile), the median of some rounds.
+
+        requests: (new tokens, context with them). In KV memory of its own, filled with zeros: the time depends on the
+        shapes and not on the values.
+        """
+        counts, contexts = (np.array(column, np.int64) for column in zip(*requests, strict=True))
+        blocks = -(-contexts // SCORING_BLOCK)
+        ends = np.concatenate(([0], np.cumsum(counts)))
+        table = np.zeros((len(requests), int(blocks.max())), np.int32)
+        for row, (first, count) in enumerate(zip(np.cumsum(blocks) - blocks, blocks, strict=True)):
+            table[row, :count] = np.arange(first, first + count)
+        device, timer = self._device, PartTimer(self._device, self._spec.vocab_size)
+        threads = step_threads(self._spec, int(counts.sum()), self._threads)
+        with torch.inference_mode(), torch_threads(threads), on_device(device):
+            kv, kernels = self._scoring_store(int(blocks.sum())), timer.kernels(self._kernels)
+            meta = make_metadata(
+                ends, contexts, np.arange(len(requests)), table, SCORING_BLOCK, device, self._kernels.query_tile
+            )
+            tokens = torch.zeros(int(counts.sum()), dtype=torch.int64, device=device)
+            rows = torch.as_tensor(ends[1:] - 1, device=device)
+            found = [
+                timer.whole(lambda: self._model.forward(tokens, meta, kv.layers, kernels, rows))
+                for _ in range(rounds + 1)
+            ][1:]
+        return {part: statistics.median(each[part] for each in found) for part in found[0]}
+
+    def measure_limits(self) -> MachineLimits:
+        """What the machine can do in this model's dtype; any thread may call it."""
+        return measure_limits(self._device, self._dtype)
 
     def _scoring_store(self, num_blocks: int) -> KVStore:
         pool = pool_shape(self._spec, num_blocks, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
