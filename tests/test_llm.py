@@ -278,9 +278,13 @@ def test_the_trace_equals_the_engine_after_real_work(llm):
 
 
 def test_memory_rows_name_the_weights_and_the_pool(llm):
-    rows = {row.kind: row.bytes for row in llm.memory()}
+    ledger = llm.memory()
+    rows = ledger.by_kind()
     assert rows["weights"] == llm.model.weight_bytes > 0
-    assert rows["kv"] == 48 * 16 * llm.model.kv_bytes_per_token
+    kv = rows["kv_used"] + rows["kv_cached"] + rows["kv_free"]
+    assert kv == 48 * 16 * llm.model.kv_bytes_per_token
+    assert ledger.total == sum(row.bytes for row in ledger) == ledger.device.own_bytes
+    assert "rest of this process" in repr(ledger)
 
 
 def engine_threads():

@@ -19,7 +19,6 @@ from workbench.core.config import (
 )
 from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError, WrongKernelError
 from workbench.core.machine import MachineLimits
-from workbench.core.memory import MemoryRow
 from workbench.core.policy import Policy, make_policy
 from workbench.core.records import SettingChange, Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
@@ -38,9 +37,11 @@ from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
 from workbench.kernel_check import KernelCheck
 from workbench.kernel_table import Kernels
+from workbench.ledger import Ledger
 from workbench.roofline import Roofline, batch_of, make_roofline
 from workbench.trace import Trace
 from workbench.trace.why import Why
+from workbench.waste import Waste, waste_of
 from workbench.weights import Weights
 
 if TYPE_CHECKING:
@@ -473,9 +474,18 @@ class LLM:
         """The scheduler's own state between two steps: queues, block tables, reference counts."""
         return self._loop.call(self._loop.core.scheduler.snapshot)
 
-    def memory(self) -> list[MemoryRow]:
-        """Who holds the bytes."""
-        return self._loop.call(lambda: list(self._loop.core.runner.memory()))
+    def memory(self) -> Ledger:
+        """Who holds the bytes: rows that add up to the process, on a GPU to all that is used of it.
+
+        On a GPU it is held against NVML (the extra `gpu`), which also tells of other processes, power and clocks.
+        """
+        reading = self._runner.device()
+        return Ledger(self._loop.call(lambda: self._loop.core.memory(reading)), reading)
+
+    def waste(self) -> Waste:
+        """KV memory held beside KV memory that stored a token, over the steps in the trace, and what allocation in one
+        piece would have held for the same requests: for max_model_len tokens, or for the next power of two."""
+        return waste_of(self.trace)
 
     def logits(self, token_ids: Sequence[int], first: int = 0) -> "torch.Tensor":
         """The model's logits [tokens - first, vocab] in float32 of one sequence of token ids, from `first` on.

@@ -28,7 +28,26 @@ export interface EngineInfo {
 }
 
 export type EngineMode = "running" | "idle" | "paused" | "closed" | "error";
-export type MemoryKind = "weights" | "kv_used" | "kv_cached" | "kv_free" | "workspace" | "other";
+export type MemoryKind =
+  "weights" | "kv_used" | "kv_cached" | "kv_free" | "kv_scales" | "workspace" | "graphs" | "slack" | "other";
+
+/** What a device said of itself; null for what it does not tell. workbench/core/memory.py says what each means. */
+export interface DeviceReading {
+  name: string;
+  source: string;
+  total_bytes: number | null;
+  used_bytes: number | null;
+  own_bytes: number | null;
+  utilization: number | null;
+  power_watts: number | null;
+  power_limit_watts: number | null;
+  clock_mhz: number | null;
+  memory_clock_mhz: number | null;
+  temperature_celsius: number | null;
+  processes: [pid: number, bytes: number | null][];
+  /** Why it told nothing. */
+  problem: string | null;
+}
 
 export interface MemoryRow {
   name: string;
@@ -54,6 +73,8 @@ export interface Status {
   num_running: number;
   num_waiting: number;
   memory: MemoryRow[];
+  /** A saved trace has none. */
+  device?: DeviceReading | null;
   /** Steps that the recorder has forgotten. */
   dropped_steps: number;
   /** What went wrong; while paused at a breakpoint: its name and what happened in the step. */

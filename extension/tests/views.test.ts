@@ -9,7 +9,10 @@ import { fill, ownersOf, ownersOfAll, tokensIn } from "../src/views/block_facts.
 import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
 import { histogram } from "../src/views/histogram.ts";
 import { endToEnd, goodput, readLimit } from "../src/views/latency_goodput.ts";
+import type { DeviceReading } from "../src/protocol.ts";
+import { deviceFacts } from "../src/views/device_facts.ts";
 import { ledger } from "../src/views/memory_rows.ts";
+import { nextPowerOfTwo, wasteRows } from "../src/views/waste_rows.ts";
 import { requestRows, sortRows } from "../src/views/request_rows.ts";
 import { tellStory } from "../src/views/request_story.ts";
 import { branchAt, choicesAt, sharedBlocks } from "../src/views/playground_branch.ts";
@@ -171,6 +174,81 @@ test("the ledger's rows add up, with the KV cache split at the cursor", () => {
     [5000, 0, 200, 600],
   );
   assert.equal(ledger(store, 2).total, 5800);
+});
+
+test("an 8-bit cache's scales are a row of their own, and no row where the cache has none", () => {
+  const store = new TraceStore();
+  store.info = recordedTrace().engine;
+  const memory = [
+    { name: "used", kind: "kv_used" as const, bytes: 1 },
+    { name: "scales", kind: "kv_scales" as const, bytes: 160 },
+    { name: "free", kind: "kv_free" as const, bytes: 1 },
+  ];
+  const start = snapshot();
+  const eightBit: typeof start.pool = [8, 4, "int8", 100];
+  const steps = shortRun().map((record) => ({ ...record, pool: eightBit }));
+  store.applyFrame(payload(steps, { ...start, pool: eightBit }, { memory }));
+  const scales = (cursor: number): number[] => ledger(store, cursor).rows.map((row) => row.bytes);
+  assert.deepEqual(scales(0), [160, 160, 480]);
+  assert.deepEqual(scales(2), [0, 160, 480]);
+
+  const plain = new TraceStore();
+  plain.info = store.info;
+  plain.applyFrame(payload(shortRun(), start, { memory }));
+  assert.deepEqual(
+    ledger(plain, 0).rows.map((row) => [row.name, row.bytes]),
+    [
+      ["used", 200],
+      ["free", 600],
+    ],
+  );
+});
+
+test("waste is what Python counts: by hand, in blocks and in one piece", () => {
+  const store = new TraceStore();
+  store.info = recordedTrace().engine;
+  store.applyFrame(payload(shortRun(), snapshot()));
+  const rows = wasteRows(store.stateAt(0)!, () => 3, 100).map((row) => [row.label, row.held, row.used]);
+  const state = store.stateAt(0)!;
+  const [id] = state.running;
+  const request = state.requests.get(id!)!;
+  assert.equal(state.running.length, 1);
+  assert.deepEqual(rows, [
+    ["in blocks", state.numUsed * state.blockSize, request.numComputed],
+    ["next power of two", request.numPrompt + 4, request.numComputed],
+    ["max_model_len", 100, request.numComputed],
+  ]);
+  assert.deepEqual(
+    wasteRows(store.stateAt(2)!, () => 3, 100),
+    [],
+  );
+  assert.deepEqual([1, 2, 3, 4, 5, 8, 9].map(nextPowerOfTwo), [1, 2, 4, 4, 8, 8, 16]);
+});
+
+test("a device in one line, or why there is none", () => {
+  const reading: DeviceReading = {
+    name: "Test GPU",
+    source: "NVML",
+    total_bytes: 80 * 2 ** 30,
+    used_bytes: 2 ** 30,
+    own_bytes: null,
+    utilization: 0.37,
+    power_watts: 251.4,
+    power_limit_watts: 700,
+    clock_mhz: 1980,
+    memory_clock_mhz: null,
+    temperature_celsius: 41,
+    processes: [1, 2, 3, 4, 5, 6].map((pid) => [pid, pid === 1 ? null : 2 ** 20]),
+    problem: null,
+  };
+  const text = deviceFacts(reading).replaceAll("\u00a0", " ");
+  assert.match(
+    text,
+    /^Test GPU · 1,024 MiB of 81,920 MiB in use by all processes · 37.* busy · 251 of 700 W · 1,980 MHz/,
+  );
+  assert.match(text, /41 °C · process 1 · process 2 1.0 MiB · .* · 2 more processes$/);
+  assert.equal(deviceFacts({ ...reading, problem: "it is not there" }), "Test GPU: no figures, as it is not there");
+  assert.equal(deviceFacts(null), "");
 });
 
 test("percentiles between neighbours, and a histogram that says what lies beyond it", () => {

@@ -115,6 +115,7 @@ def test_knobs_predict_apply_and_show_what_was_measured(lab: LabPage) -> None:
     assert lab.ask("[llm.settings[n][1] for n in ('block_size', 'max_num_seqs')]") == [8, 2]
     step = lab.ask("next(r.step for r in llm.trace if any(c.name == 'block_size' for c in r.changes))")
     expect(page.get_by_test_id("knob-step")).to_have_text(f"step {step}")
+    lab.set_theme("dark")
     lab.screenshot("knobs-measured", page.get_by_test_id("workbench-knobs").element_handle())
 
     # A change from Python is shown; a slider dragged wildly asks seldom and loses nobody.

@@ -136,6 +136,7 @@ def test_memory_rows_add_up_to_the_process(runner: TorchModelRunner) -> None:
     assert sum(row.bytes for row in rows) == pytest.approx(resident, rel=0.02)
     by_kind = {row.kind: row.bytes for row in rows}
     assert by_kind["weights"] == runner.spec.weight_bytes
+    assert rows[0].name == "weights in float32"
     assert by_kind["kv"] == 200 * BLOCK * 3 * 2 * 2 * 16 * 4
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.core.config import RECOMPUTE_SETTINGS, EngineArgs, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError
+from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.policy import POLICIES, Policy
 from workbench.core.records import BlockEventKind, Finished, SettingChange, StepRecord, StepTimes, setting_text
 from workbench.core.sampling_params import SamplingParams
@@ -135,6 +136,23 @@ class EngineCore:
             refusal = found
         return None
 
+    def memory(self, reading: DeviceReading) -> list[MemoryRow]:
+        """The runner's ledger, held against the reading, with the KV pool split by what its blocks are doing."""
+        pool, rows = self.scheduler.kv.pool, []
+        for row in self.runner.memory(reading):
+            if row.kind != "kv":
+                rows.append(row)
+                continue
+            block_bytes = row.bytes // pool.num_blocks
+            free, cached = pool.num_free, pool.num_cached_free
+            parts = (
+                ("KV cache, in use", "kv_used", pool.num_blocks - free),
+                ("KV cache, cached prefixes", "kv_cached", cached),
+                ("KV cache, free", "kv_free", free - cached),
+            )
+            rows += [MemoryRow(name, kind, blocks * block_bytes) for name, kind, blocks in parts]
+        return rows
+
     def check(self, changes: Mapping[str, Any]) -> None:
         """Raise what configure would raise now, before anything is loaded for it."""
         turn = check_knobs(self._named(changes), self.args, self.scheduler.config)
@@ -249,7 +267,7 @@ class EngineCore:
         if record is not None:
             preempted = len(_preempted(record))
             evicted = sum(e.kind is BlockEventKind.EVICT for e in record.block_events)
-        held = sum(row.bytes for row in self.runner.memory() if row.kind == "kv")
+        held = sum(row.bytes for row in self.runner.memory() if row.kind in ("kv", "kv_scales"))
         figures = pool_figures(config.pool, config.max_model_len, preempted, evicted)
         return figures._replace(kv_cache_bytes=held, weight_bytes=self.runner.spec.weight_bytes)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape
-from workbench.core.memory import MemoryRow
+from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 
 
@@ -48,8 +48,12 @@ class ModelRunner(Protocol):
         """Compute with these from now on, and let go of the others. Every KV of the others has become useless."""
         ...
 
-    def memory(self) -> Sequence[MemoryRow]:
-        """The bytes it holds, by purpose."""
+    def device(self) -> DeviceReading:
+        """What the device says of itself. Any thread may ask; the engine's does not, as it takes its time."""
+        ...
+
+    def memory(self, reading: DeviceReading | None = None) -> Sequence[MemoryRow]:
+        """The bytes it holds, by purpose, held against the reading where there is one."""
         ...
 
     def close(self) -> None:

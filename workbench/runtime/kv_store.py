@@ -53,6 +53,11 @@ class KVStore:
         """Bytes of all layers."""
         return sum(tensor.numel() * tensor.element_size() for layer in self.layers for tensor in _tensors(layer))
 
+    @property
+    def scale_bytes(self) -> int:
+        """Of those, bytes of scales."""
+        return sum(layer.scales.nbytes for layer in self.layers if isinstance(layer, QuantizedKV))
+
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         """Copy whole blocks in every layer, all read before any is written."""
         if not copies:

@@ -13,14 +13,15 @@ import torch
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, EngineClosedError, KVCacheTooSmallError
 from workbench.core.machine import MachineLimits
-from workbench.core.memory import MemoryRow
+from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
 from workbench.runtime.decode_graphs import Capture, DecodeBuffers, DecodeGraphs, bucket_sizes, cuda_capture
+from workbench.runtime.device_meter import DeviceMeter
 from workbench.runtime.given_kernels import GivenKernels, with_given
 from workbench.runtime.input_batch import InputBatch
 from workbench.runtime.kv_store import QUANTIZED, KVStore
-from workbench.runtime.ledger import ledger
+from workbench.runtime.ledger import Held, ledger
 from workbench.runtime.loader import LoadedModel
 from workbench.runtime.machine import measure_limits
 from workbench.runtime.memory import check_room, free_bytes, plan_pool, pool_shape
@@ -66,6 +67,7 @@ class TorchModelRunner:
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
         self._device, self._dtype = device, dtype
         self._model = loaded.model
+        self._meter = DeviceMeter(device)
         self._kernel_backend = kernel_backend
         self._kv = KVStore(loaded.spec, config.pool, device, dtype)
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -77,7 +79,7 @@ class TorchModelRunner:
         self._max_num_seqs = config.max_num_seqs
         self._capture, self._eager = capture, enforce_eager
         self._compile_kernels()
-        self._graph_bytes = 0
+        self._graph_bytes = (0, 0)
         self._graphs = self._record()
 
     @property
@@ -217,7 +219,7 @@ class TorchModelRunner:
 
     def _record(self) -> DecodeGraphs | None:
         """Decode steps over the pool as it is now: graphs hold its addresses."""
-        self._graph_bytes = 0
+        self._graph_bytes = (0, 0)
         if self._eager:
             return None
         device, capture = self._device, self._capture
@@ -232,7 +234,7 @@ class TorchModelRunner:
         buffers = DecodeBuffers(
             self._max_num_seqs, batch.max_blocks, batch.block_size, device, self._kernels.query_tile
         )
-        before = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+        before = _torch_bytes(device)
         with torch.inference_mode(), on_device(device):
             graphs = DecodeGraphs(
                 lambda tokens, meta: model.forward(tokens, meta, kv, kernels, None),
@@ -240,8 +242,8 @@ class TorchModelRunner:
                 bucket_sizes(self._max_num_seqs),
                 capture,
             )
-        if device.type == "cuda":
-            self._graph_bytes = torch.cuda.memory_reserved(device) - before
+        taken, used = (now - then for now, then in zip(_torch_bytes(device), before, strict=True))
+        self._graph_bytes = (taken, max(0, taken - used))
         return graphs
 
     def _fits_a_graph(self, plan: SchedulerOutput) -> bool:
@@ -412,9 +414,21 @@ class TorchModelRunner:
         """How each matrix is stored."""
         return [] if self._closed else list(self._model.weights())
 
-    def memory(self) -> list[MemoryRow]:
-        """The bytes that this process (on a GPU: the device) holds, by purpose; the rows add up to all of them."""
-        return ledger(self._spec, 0 if self._closed else self._kv.num_bytes, self._closed, self._graph_bytes)
+    def device(self) -> DeviceReading:
+        """What the device says of itself. Takes milliseconds; any thread may ask, and the engine's should not."""
+        return self._meter.read()
+
+    def memory(self, reading: DeviceReading | None = None) -> list[MemoryRow]:
+        """The bytes that this process (on a GPU: the device) holds, by purpose; the rows add up to all of them.
+
+        reading: what the device said of itself, for the memory of others.
+        """
+        weights = dict[str, int]()
+        for row in self.weights():
+            weights[row.stored_as] = weights.get(row.stored_as, 0) + row.bytes
+        scales = 0 if self._closed else self._kv.scale_bytes
+        kv = 0 if self._closed else self._kv.num_bytes - scales
+        return ledger(Held(weights, kv, scales, *self._graph_bytes), self._device, reading)
 
     def close(self) -> None:
         """Free the weights, the KV pool and the threads. May be called twice."""
@@ -424,5 +438,13 @@ class TorchModelRunner:
         if self._pool is not None:
             self._pool.shutdown()
         del self._model, self._kv, self._batch, self._kernels, self._own_kernels, self._given, self._graphs
-        self._graph_bytes = 0
+        self._graph_bytes = (0, 0)
+        self._meter.close()
         self._pool = None
+
+
+def _torch_bytes(device: torch.device) -> tuple[int, int]:
+    """What torch's allocator holds of a GPU, and what of that is in use."""
+    if device.type != "cuda":
+        return 0, 0
+    return torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)

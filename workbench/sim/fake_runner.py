@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError, WorkbenchError
-from workbench.core.memory import MemoryRow
+from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.scheduler_output import BlockCopy, NewRequest, RunnerOutput, SampledToken, SchedulerOutput
 
 
@@ -142,7 +142,11 @@ class FakeRunner:
     def use_weights(self, weights: object) -> None:
         """See ModelRunner; load_weights gives none."""
 
-    def memory(self) -> list[MemoryRow]:
+    def device(self) -> DeviceReading:
+        """None."""
+        return DeviceReading("no device", "none", problem="a runner without a model has no device")
+
+    def memory(self, reading: DeviceReading | None = None) -> list[MemoryRow]:
         """The pretended pool."""
         return [MemoryRow("KV pool", "kv", self._config.pool.num_bytes or self._config.pool_tokens * 8)]
 

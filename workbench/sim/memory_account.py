@@ -5,6 +5,7 @@ the same run: what such an allocator would have reserved for the requests that r
 between reservations, and that fewer requests would have fitted.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from workbench.core.scheduler import Scheduler
@@ -45,16 +46,12 @@ class MemoryAccount:
         """Look at a step after schedule() and before update(). output_lens: tokens that each sequence will make."""
         kv, size = scheduler.kv, scheduler.kv.block_size
         new = {item[0]: len(item[1]) for item in plan.scheduled}
-        used = empty = exact = pow2 = 0
-        shared: dict[int, int] = {}  # last block that several tables end in -> its tokens
+        exact = pow2 = 0
+        rows = []
         for request in scheduler.running:
             name, table = request.request_id, kv.tables[request.request_id]
             stored = request.num_computed_tokens + new.get(name, 0)
-            used += stored
-            if kv.pool.ref_counts[table[-1]] == 1:
-                empty += len(table) * size - stored  # only the end of a table can be
-            else:
-                shared[table[-1]] = max(shared.get(table[-1], 0), stored - (len(table) - 1) * size)
+            rows.append((table, stored))
             reserved = self._reserved.get(name)
             if reserved is None:
                 prompt, output = request.num_prompt_tokens, output_lens[name]
@@ -62,19 +59,36 @@ class MemoryAccount:
             exact += reserved[0]
             pow2 += reserved[1]
         held = (kv.pool.num_blocks - kv.pool.num_free) * size
-        empty += sum(size - filled for filled in shared.values())
+        used, empty = used_and_empty(rows, kv.pool.ref_counts, size)
         width = len(scheduler.running) * scheduler.config.max_model_len
         self.samples.append(MemorySample(time, seconds, held, held - empty, used, exact, pow2, width))
 
     def waste(self) -> dict[str, float]:
         """For each scheme the share of the held memory, averaged over time, that stored nothing."""
-        weights = [(s, s.seconds) for s in self.samples]
-        shares = {}
-        for scheme in SCHEMES:
-            held = sum(held_by(s, scheme) * w for s, w in weights)
-            used = sum((s.paged_used if scheme == "paged" else s.used) * w for s, w in weights)
-            shares[scheme] = 1.0 - used / held if held else 0.0
-        return shares
+        return {scheme: wasted_share(self.samples, scheme) for scheme in SCHEMES}
+
+
+def used_and_empty(rows: Iterable[tuple[Sequence[int], int]], ref_counts: Sequence[int], size: int) -> tuple[int, int]:
+    """Tokens stored, each request's counted apart, and slots of held blocks that hold none.
+
+    rows: a block table and its tokens for each running request. size: tokens a block.
+    """
+    used = empty = 0
+    shared: dict[int, int] = {}  # last block that several tables end in -> its tokens
+    for table, stored in rows:
+        used += stored
+        if ref_counts[table[-1]] == 1:
+            empty += len(table) * size - stored  # only the end of a table can be
+        else:
+            shared[table[-1]] = max(shared.get(table[-1], 0), stored - (len(table) - 1) * size)
+    return used, empty + sum(size - filled for filled in shared.values())
+
+
+def wasted_share(samples: Sequence[MemorySample], scheme: str) -> float:
+    """The share of a scheme's held memory, averaged over time, that stored nothing; 0 where nothing was held."""
+    held = sum(held_by(s, scheme) * s.seconds for s in samples)
+    used = sum((s.paged_used if scheme == "paged" else s.used) * s.seconds for s in samples)
+    return 1.0 - used / held if held else 0.0
 
 
 def held_by(sample: MemorySample, scheme: str) -> int:

@@ -121,6 +121,7 @@ class _Page:
         self._next_step: int | None = None
         self._texts_sent: set[int] = set()
         self._memory: list[dict[str, Any]] = []
+        self._device: dict[str, Any] | None = None
         self._memory_read_at = -HEARTBEAT_SECONDS
         self._last_status: dict[str, Any] = {}
         self.seq = 0
@@ -174,7 +175,9 @@ class _Page:
         config = core.scheduler.config
         if status.time - self._memory_read_at >= HEARTBEAT_SECONDS and status.state != "closed":
             self._memory_read_at = status.time
-            self._memory = memory_rows(client)
+            reading = core.runner.device()
+            self._device = reading._asdict()
+            self._memory = [row._asdict() for row in core.memory(reading)]
         return {
             "state": status.state,
             "paused_at": status.step if status.state == "paused" else None,
@@ -189,6 +192,7 @@ class _Page:
             "num_running": status.num_running,
             "num_waiting": status.num_waiting,
             "memory": self._memory,
+            "device": self._device,
             "dropped_steps": core.trace.num_dropped,
             "message": status.message or status.stopped_by,
             "breakpoints": [point.name for point in client.loop.breakpoints],
@@ -201,22 +205,3 @@ def knobs(client: EngineClient) -> dict[str, tuple[Any, Any]]:
     core = client.loop.core
     settings = resolved_settings(core.args, core.runner.spec, core.scheduler.config, core.scheduler.policy.name)
     return {name: tuple(settings[name]) for name in LIVE_SETTINGS}
-
-
-def memory_rows(client: EngineClient) -> list[dict[str, Any]]:
-    """The runner's ledger with the KV pool split by what its blocks are doing."""
-    core = client.loop.core
-    pool, rows = core.scheduler.kv.pool, []
-    for row in core.runner.memory():
-        if row.kind != "kv":
-            rows.append({"name": row.name, "kind": row.kind, "bytes": row.bytes})
-            continue
-        block_bytes = row.bytes // pool.num_blocks
-        free, cached = pool.num_free, pool.num_cached_free
-        parts = (
-            ("KV cache, in use", "kv_used", pool.num_blocks - free),
-            ("KV cache, cached prefixes", "kv_cached", cached),
-            ("KV cache, free", "kv_free", free - cached),
-        )
-        rows += [{"name": name, "kind": kind, "bytes": blocks * block_bytes} for name, kind, blocks in parts]
-    return rows

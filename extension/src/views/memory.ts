@@ -6,15 +6,53 @@ import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import type { Theme } from "../ui/theme.ts";
+import { deviceFacts } from "./device_facts.ts";
 import { ledger } from "./memory_rows.ts";
+import { wasteRows } from "./waste_rows.ts";
 
 export function memoryView(element: HTMLElement, context: ViewContext): View {
   const bar = h("div", { class: "iw-bar", role: "img" });
   const list = h("table", { class: "iw-ledger" });
   const total = h("div", { class: "iw-total" });
   const facts = h("div", { class: "iw-facts" });
+  const device = h("div", { class: "iw-facts", "data-testid": "memory-device" });
+  const waste = h("table", { class: "iw-ledger iw-waste", "data-testid": "memory-waste" });
+  const wasteHead = h("div", { class: "iw-waste-head" }, "KV memory held, and what of it stores a token");
   const empty = emptyState("Nothing measured yet", "The engine reports its memory with its first frame.");
-  element.append(h("div", { class: "iw-memory", "data-testid": "memory" }, total, bar, list, facts), empty);
+  element.append(
+    h("div", { class: "iw-memory", "data-testid": "memory" }, total, bar, list, facts, wasteHead, waste, device),
+    empty,
+  );
+
+  function drawWaste(theme: Theme): void {
+    const { session } = context;
+    const { store } = session;
+    const state = store.stateAt(session.cursor);
+    const outputs = (id: string): number => store.requests.get(id)?.tokens.length ?? 0;
+    const rows = state === null ? [] : wasteRows(state, outputs, store.info?.max_model_len ?? 0);
+    const perSlot = (state?.pool.bytes_per_block ?? 0) / (state?.pool.block_size ?? 1);
+    wasteHead.hidden = waste.hidden = rows.length === 0 || perSlot === 0;
+    if (waste.hidden) return;
+    while (waste.rows.length < rows.length) {
+      const piece = h("div", { class: "iw-waste-bar" }, h("i"), h("i"));
+      waste.append(
+        h("tr", {}, h("td"), h("td", {}, piece), h("td", { class: "iw-num" }), h("td", { class: "iw-num iw-dim" })),
+      );
+    }
+    const most = Math.max(...rows.map((row) => row.held));
+    rows.forEach((row, i) => {
+      const [label, bars, held, share] = waste.rows[i]!.cells;
+      setText(label!, row.label);
+      setAttribute(waste.rows[i]!, "title", row.title);
+      const [used, rest] = bars!.firstElementChild!.children as unknown as [HTMLElement, HTMLElement];
+      setProperty(used, "width", `${((100 * row.used) / most).toFixed(2)}%`);
+      setProperty(used, "--piece", theme.used);
+      setProperty(rest, "width", `${((100 * (row.held - row.used)) / most).toFixed(2)}%`);
+      setProperty(rest, "--piece", theme.free);
+      setText(held!, mebibytes(row.held * perSlot));
+      setText(share!, `${percent(1 - row.used / row.held)} for nothing`);
+    });
+  }
 
   return {
     draw() {
@@ -55,6 +93,10 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
             `${compact(info.num_parameters)} parameters, ${info.dtype}`,
         );
       }
+      drawWaste(theme);
+      const said = deviceFacts(session.store.status?.device ?? null);
+      device.hidden = said === "";
+      setText(device, said);
     },
     destroy() {
       // Plain elements: they go with their parent.
@@ -72,8 +114,14 @@ function memoryColour(theme: Theme, kind: MemoryKind): string {
       return theme.cached;
     case "kv_free":
       return theme.free;
+    case "kv_scales":
+      return theme.request(2);
     case "workspace":
       return theme.request(3);
+    case "graphs":
+      return theme.request(4);
+    case "slack":
+      return theme.request(5);
     case "other":
       return theme.fg3;
   }
