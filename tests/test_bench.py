@@ -1,5 +1,6 @@
 """`workbench bench` as a user types it: what it measures is not tested here, but that it does and what it says."""
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from workbench.bench import limits_bench
+from workbench.bench.context_bench import context_rows
+from workbench.bench.curves import pool_rows, running_rows
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
 from workbench.bench.simulator_bench import simulator_rows
@@ -117,6 +121,41 @@ def test_the_trace_s_rows_are_of_one_trace_recorded_and_loaded():
     assert recorded["records MiB"] == pytest.approx(loaded["records MiB"], rel=0.2)
     assert (recorded["bound MiB"], loaded["bound MiB"]) == ("576", "none")
     assert recorded["at() median ms"] > 0
+
+
+def test_curves_of_running_requests_and_pools(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.bench.run.running_rows", lambda rounds: running_rows(rounds, (1, 3)))
+    monkeypatch.setattr("workbench.bench.run.pool_rows", lambda rounds: pool_rows(rounds, (200, 2000)))
+    files = {name: tmp_path / name for name in ("f.json", "f.csv")}
+    options = ["--json", str(files["f.json"]), "--csv", str(files["f.csv"]), "--charts", str(tmp_path / "charts")]
+    assert main(["bench", "running", "pool", "--rounds", "1", *options]) == 0
+    written = json.loads(files["f.json"].read_text())
+    rows = written["figures"]["running"]
+    assert [row["running"] for row in rows] == [1, 3]
+    for row in rows:
+        assert row["tokens/s"] > 0
+        for name in ("TTFT", "ITL", "E2E"):
+            assert 0 < row[f"{name} p50 ms"] <= row[f"{name} p95 ms"] <= row[f"{name} p99 ms"]
+    assert [row["blocks"] for row in written["figures"]["pool"]] == [200, 2000]
+    assert {"commit", "device", "torch", "processor"} <= set(written["machine"])
+    with files["f.csv"].open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["measurement"] for line in lines} == {"machine", "running", "pool"}
+    assert {"measurement": "running", "row": "1", "figure": "running", "value": "3"} in lines
+    assert {path.name for path in (tmp_path / "charts").glob("*.html")} == {"throughput and latency.html", "pool.html"}
+
+
+def test_a_decode_step_by_context():
+    rows = context_rows(1, (20, 40))
+    assert [row["context"] for row in rows] == [20, 40]
+    assert all(row["ms per step"] > 0 for row in rows)
+
+
+def test_steps_beside_the_machine_s_limits(monkeypatch):
+    monkeypatch.setattr(limits_bench, "BATCHES", (1, 2))
+    rows = limits_bench.limits_rows(limits_bench.limits_rooflines())
+    assert [row["step"] for row in rows] == ["prefill, 512 tokens", "decode, batch 1", "decode, batch 2"]
+    assert all(row["ms"] > 0 and row["copy GB/s"] > 0 for row in rows)
 
 
 def test_mistakes_end_with_a_message_and_a_status(capsys, tmp_path):

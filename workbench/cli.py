@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_argument("--list", action="store_true", help="name the measurements and end")
     bench.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: 5)")
     bench.add_argument("--nano-vllm", metavar="FOLDER", help="a checkout of nano-vllm: its scheduler beside ours")
-    bench.add_argument("--json", metavar="FILE", help="write the figures to a file too")
+    bench.add_argument("--json", metavar="FILE", help="write the figures to a file too, with machine and versions")
+    bench.add_argument("--csv", metavar="FILE", help="the same as a table")
+    bench.add_argument("--charts", metavar="FOLDER", help="draw rooflines and curves as pages in this folder")
     args = parser.parse_args(argv)
     if args.command == "demo":
         from workbench.demo import run_demo
@@ -28,4 +31,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_demo(args.prompts, args.model, args.max_tokens, args.temperature, args.blocks, args.speed)
     from workbench.bench.run import Options, run_bench
 
-    return run_bench(args.what, Options(args.rounds, args.nano_vllm), args.list, args.json)
+    charts = None if args.charts is None else Path(args.charts)
+    return run_bench(args.what, Options(args.rounds, args.nano_vllm, charts), args.list, args.json, args.csv)

@@ -1,9 +1,11 @@
 """`workbench bench`: which measurements there are, and the table at the end."""
 
+import csv
 import importlib.metadata
 import json
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +15,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from workbench.bench.charts import curve, throughput_latency
 from workbench.bench.compare import Comparison, compare
+from workbench.bench.curves import pool_rows, running_rows
 from workbench.bench.latency_bench import latency_rows
+from workbench.bench.limits_bench import limits_rooflines, limits_rows
 from workbench.bench.nano_vllm import NanoVLLM
 from workbench.bench.peers import TransformersContinuousBatching, TransformersGenerate, Workbench
 from workbench.bench.quant_bench import quant_rows
 from workbench.bench.scheduler_bench import scheduler_rows
 from workbench.bench.simulator_bench import simulator_rows
+from workbench.bench.startup_bench import startup_rows
 from workbench.bench.trace_bench import trace_rows
 from workbench.bench.workloads import workload
 from workbench.core.errors import WorkbenchError
@@ -38,9 +44,22 @@ class Options:
 
     rounds: int = 5
     nano_vllm: str | None = None
+    charts: Path | None = None  # a folder for the measurements' charts
+
+    def draw(self, name: str, figure: Any) -> None:
+        """Write a chart, if any are wanted."""
+        if self.charts is not None:
+            self.charts.mkdir(parents=True, exist_ok=True)
+            figure.write_html(self.charts / f"{name}.html", include_plotlyjs="directory")
 
 
-def run_bench(names: Sequence[str], options: Options, list_only: bool = False, json_path: str | None = None) -> int:
+def run_bench(
+    names: Sequence[str],
+    options: Options,
+    list_only: bool = False,
+    json_path: str | None = None,
+    csv_path: str | None = None,
+) -> int:
     """Run the named measurements (all if none is named), print them, maybe write them; returns the exit status."""
     if list_only:
         for name, measure in MEASUREMENTS.items():
@@ -51,7 +70,7 @@ def run_bench(names: Sequence[str], options: Options, list_only: bool = False, j
         known = ", ".join(MEASUREMENTS)
         print(f"workbench bench: no measurement {unknown}; there are {known}; rounds at least 1", file=sys.stderr)
         return 2
-    console, figures = Console(), {}
+    console, figures = Console(width=None if sys.stdout.isatty() else 200), {}
     for name in names or _default_names():
         try:
             rows = MEASUREMENTS[name](options)
@@ -62,7 +81,20 @@ def run_bench(names: Sequence[str], options: Options, list_only: bool = False, j
         console.print(_table(name, rows))
     if json_path:
         Path(json_path).write_text(json.dumps({"machine": _machine(), "figures": figures}, indent=2), encoding="utf-8")
+    if csv_path:
+        _write_csv(Path(csv_path), figures)
     return 0
+
+
+def _write_csv(path: Path, figures: dict[str, Rows]) -> None:
+    """One line a figure; the first ones are the machine."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("measurement", "row", "figure", "value"))
+        writer.writerows(("machine", 0, name, value) for name, value in _machine().items())
+        for name, rows in figures.items():
+            for index, row in enumerate(rows):
+                writer.writerows((name, index, figure, value) for figure, value in row.items())
 
 
 def throughput(options: Options) -> Rows:
@@ -119,9 +151,46 @@ def quant(options: Options) -> Rows:
     return quant_rows(options.rounds)
 
 
+def limits(options: Options) -> Rows:
+    """Prefill and decode steps beside the machine's measured copy bandwidth and matmul peak, by part."""
+    found = limits_rooflines()
+    for what, roofline in found:
+        options.draw(f"roofline {what}", roofline.figure())
+    return limits_rows(found)
+
+
+def running(options: Options) -> Rows:
+    """Tokens/s, TTFT, ITL and E2E with percentiles at 1 to 256 running requests."""
+    rows = running_rows(options.rounds)
+    options.draw("throughput and latency", throughput_latency(rows))
+    return rows
+
+
+def context(options: Options) -> Rows:
+    """A decode step of 4 requests at contexts of 128 to 16,384 tokens, bundled model's shape."""
+    # Imported here: with it come torch and transformers, which the other measurements may not want.
+    from workbench.bench.context_bench import context_rows
+
+    rows = context_rows(options.rounds)
+    options.draw("context", curve(rows, "context", "ms per step"))
+    return rows
+
+
+def pool(options: Options) -> Rows:
+    """A scheduler's step with 16 requests in pools of a thousand to a million blocks; CPU time, no model."""
+    rows = pool_rows(options.rounds)
+    options.draw("pool", curve(rows, "blocks", "µs per step"))
+    return rows
+
+
+def startup(options: Options) -> Rows:
+    """Seconds from `import workbench` to the first token, in fresh processes."""
+    return startup_rows(options.rounds)
+
+
 def gpu(_: Options) -> Rows:
     """Kernels, steps and workloads on a GPU beside its measured limits; left out by default where there is none."""
-    # Imported here: with it come torch and transformers, which the other measurements may not want.
+    # Imported here for the same reason.
     from workbench.bench.gpu import gpu_rows
 
     return [{name: _short(value) for name, value in row._asdict().items()} for row in gpu_rows()]
@@ -141,6 +210,11 @@ MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "throughput": throughput,
     "single": single,
     "watching": watching,
+    "limits": limits,
+    "running": running,
+    "context": context,
+    "pool": pool,
+    "startup": startup,
     "scheduler": scheduler,
     "simulator": simulator,
     "trace": trace,
@@ -173,7 +247,7 @@ def _table(name: str, rows: Rows) -> Table:
             table.add_row(column, *(_cell(row[column]) for row in rows))
         return table
     for column in rows[0]:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+        table.add_column(column, overflow="fold", justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     return table
@@ -193,5 +267,17 @@ def _machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "numba": importlib.metadata.version("numba"),
         "workbench": importlib.metadata.version("inference-workbench"),
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+
+
+def _commit() -> str:
+    """The commit of the checkout that this runs from; empty where it is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

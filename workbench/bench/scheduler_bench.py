@@ -9,7 +9,7 @@ from tqdm import tqdm
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.core.config import SchedulerConfig
 from workbench.core.policy import Policy
-from workbench.core.records import StepTimes
+from workbench.core.records import Snapshot, StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
@@ -43,9 +43,9 @@ def decoding_prompts(count: int, block_size: int) -> list[list[int]]:
 class OurDecoding:
     """Scheduler and trace as the engine has them: a reason for each request in each step, and every record kept."""
 
-    def __init__(self, prompts: list[list[int]], max_tokens: int, block_size: int) -> None:
+    def __init__(self, prompts: list[list[int]], max_tokens: int, block_size: int, num_blocks: int = 0) -> None:
         config = SchedulerConfig(
-            num_blocks=sum(-(-(len(prompt) + max_tokens) // block_size) for prompt in prompts),
+            num_blocks=num_blocks or sum(-(-(len(prompt) + max_tokens) // block_size) for prompt in prompts),
             block_size=block_size,
             max_num_seqs=len(prompts),
             max_num_batched_tokens=sum(map(len, prompts)),
@@ -59,6 +59,10 @@ class OurDecoding:
             self._scheduler.add_request(f"r{index}", prompt, params, arrival_time=0.0)
         self._tokens = dict.fromkeys(self._scheduler.requests, TOKEN)
         self.run(1)
+
+    def snapshot(self) -> Snapshot:
+        """The state, as a keyframe of the trace holds it."""
+        return self._scheduler.snapshot()
 
     def run(self, steps: int) -> float:
         """CPU seconds of so many steps: schedule(), update() and the record. The tokens were made up before."""

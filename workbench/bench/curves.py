@@ -1,0 +1,68 @@
+"""Cost as work grows: throughput by running requests, a scheduler's step by the pool."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
+from workbench.bench.workloads import fixed
+from workbench.core.sampling_params import SamplingParams
+from workbench.llm import LLM
+from workbench.trace.metrics import measure, percentile
+
+RUNNING = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+POOLS = (1_000, 10_000, 100_000, 1_000_000)
+PROMPT, OUTPUT = 16, 32
+BLOCK = 16
+
+
+def running_rows(rounds: int, counts: Sequence[int] = RUNNING) -> list[dict[str, Any]]:
+    """The bundled model, all requests at once: tokens/s (median round) and latencies of all rounds together."""
+    with LLM(max_num_seqs=max(counts), num_gpu_blocks_override=max(counts) * 4) as llm:
+        return [_running(llm, count, rounds) for count in tqdm(counts, desc="running requests", delay=1.0, leave=False)]
+
+
+def _running(llm: LLM, count: int, rounds: int) -> dict[str, Any]:
+    speeds, ttft, itl, e2e = [], [], [], []
+    items = fixed(count, PROMPT, OUTPUT, llm.model.vocab_size)
+    prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
+    params = SamplingParams(temperature=0.0, max_tokens=OUTPUT, ignore_eos=True)
+    for index in range(rounds + 1):
+        llm.reset_prefix_cache()
+        first = llm.trace.last_step
+        began = time.perf_counter()
+        llm.generate(prompts, params, use_tqdm=False)
+        seconds = time.perf_counter() - began
+        if not index:  # not counted
+            continue
+        speeds.append(count * OUTPUT / seconds)
+        for metrics in measure(llm.trace.records(since=first)).values():
+            ttft.append(metrics.ttft or 0.0)
+            itl += metrics.itl
+            e2e.append(metrics.e2e or 0.0)
+    row: dict[str, Any] = {"running": count, "tokens/s": round(statistics.median(speeds))}
+    for name, values in (("TTFT", ttft), ("ITL", itl), ("E2E", e2e)):
+        for q in (50, 95, 99):
+            row[f"{name} p{q} ms"] = round(percentile(values, q) * 1e3, 2)
+    return row
+
+
+def pool_rows(rounds: int, pools: Sequence[int] = POOLS) -> list[dict[str, Any]]:
+    """A scheduler's step with 16 requests that decode, and the state for a keyframe, by the size of the pool."""
+    rows = []
+    for blocks in tqdm(pools, desc="pools", delay=1.0, leave=False):
+        decoding = OurDecoding(decoding_prompts(16, BLOCK), 16 * (rounds + 1) + 2, BLOCK, blocks)
+        steps = [decoding.run(16) / 16 for _ in range(rounds)]
+        began = time.thread_time()
+        decoding.snapshot()
+        rows.append(
+            {
+                "blocks": blocks,
+                "µs per step": round(statistics.median(steps) * 1e6, 1),
+                "ms per snapshot": round((time.thread_time() - began) * 1e3, 2),
+            }
+        )
+    return rows
