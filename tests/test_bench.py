@@ -3,7 +3,10 @@
 import csv
 import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,8 +16,10 @@ from workbench.bench.context_bench import context_rows
 from workbench.bench.curves import pool_rows, running_rows
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
+from workbench.bench.server_peer import Server
 from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.trace_bench import trace_rows
+from workbench.bench.workloads import Item
 from workbench.cli import main
 from workbench.core.errors import ConfigError, MissingPackageError
 
@@ -156,6 +161,60 @@ def test_steps_beside_the_machine_s_limits(monkeypatch):
     rows = limits_bench.limits_rows(limits_bench.limits_rooflines())
     assert [row["step"] for row in rows] == ["prefill, 512 tokens", "decode, batch 1", "decode, batch 2"]
     assert all(row["ms"] > 0 and row["copy GB/s"] > 0 for row in rows)
+
+
+class _Completions(BaseHTTPRequestHandler):
+    """Answers as the servers do, in one token less where it is told to."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+    missing = 0
+
+    def do_GET(self) -> None:
+        self._answer({"data": [{"id": "stand-in"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        self._answer({"usage": {"completion_tokens": body["max_tokens"] - self.missing}})
+
+    def _answer(self, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_server_is_asked_for_the_same_tokens_and_may_not_stop_early(monkeypatch):
+    monkeypatch.setattr(_Completions, "asked", [])
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Completions) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            peer = Server(f"http://127.0.0.1:{server.server_port}/")
+            items = [Item([5, 6, 7], 3), Item([8], 2)]
+            assert peer.run(items) > 0
+            assert sorted((body["prompt"], body["max_tokens"]) for body in _Completions.asked) == [
+                ([5, 6, 7], 3),
+                ([8], 2),
+            ]
+            assert {(body["temperature"], body["ignore_eos"], body["model"]) for body in _Completions.asked} == {
+                (0, True, "stand-in")
+            }
+            monkeypatch.setattr(_Completions, "missing", 1)
+            with pytest.raises(ConfigError, match=r"asked for \[3, 2\] tokens and got \[2, 1\]"):
+                peer.run(items)
+        finally:
+            server.shutdown()
+
+
+def test_an_address_where_nobody_answers():
+    with pytest.raises(ConfigError, match="no server with OpenAI's completions answers at"):
+        Server("http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="needs an address"):
+        Server("127.0.0.1:9")
 
 
 def test_mistakes_end_with_a_message_and_a_status(capsys, tmp_path):

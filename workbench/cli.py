@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_argument("--list", action="store_true", help="name the measurements and end")
     bench.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: 5)")
     bench.add_argument("--nano-vllm", metavar="FOLDER", help="a checkout of nano-vllm: its scheduler beside ours")
+    bench.add_argument(
+        "--server", metavar="URL", action="append", default=[], help="a running peer: vLLM's or llama.cpp's server"
+    )
     bench.add_argument("--json", metavar="FILE", help="write the figures to a file too, with machine and versions")
     bench.add_argument("--csv", metavar="FILE", help="the same as a table")
     bench.add_argument("--charts", metavar="FOLDER", help="draw rooflines and curves as pages in this folder")
@@ -32,4 +35,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     from workbench.bench.run import Options, run_bench
 
     charts = None if args.charts is None else Path(args.charts)
-    return run_bench(args.what, Options(args.rounds, args.nano_vllm, charts), args.list, args.json, args.csv)
+    options = Options(args.rounds, args.nano_vllm, charts, tuple(args.server))
+    return run_bench(args.what, options, args.list, args.json, args.csv)

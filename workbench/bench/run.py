@@ -21,9 +21,10 @@ from workbench.bench.curves import pool_rows, running_rows
 from workbench.bench.latency_bench import latency_rows
 from workbench.bench.limits_bench import limits_rooflines, limits_rows
 from workbench.bench.nano_vllm import NanoVLLM
-from workbench.bench.peers import TransformersContinuousBatching, TransformersGenerate, Workbench
+from workbench.bench.peers import Peer, TransformersContinuousBatching, TransformersGenerate, Workbench
 from workbench.bench.quant_bench import quant_rows
 from workbench.bench.scheduler_bench import scheduler_rows
+from workbench.bench.server_peer import Server
 from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.startup_bench import startup_rows
 from workbench.bench.trace_bench import trace_rows
@@ -40,11 +41,15 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the measurements may ask. rounds: alternating ones. nano_vllm: a checkout of it, or None."""
+    """What the measurements may ask. rounds: alternating ones. nano_vllm: a checkout of it, or None.
+
+    charts: a folder for charts, or None. servers: addresses of peers that are running.
+    """
 
     rounds: int = 5
     nano_vllm: str | None = None
-    charts: Path | None = None  # a folder for the measurements' charts
+    charts: Path | None = None
+    servers: tuple[str, ...] = ()
 
     def draw(self, name: str, figure: Any) -> None:
         """Write a chart, if any are wanted."""
@@ -98,25 +103,34 @@ def _write_csv(path: Path, figures: dict[str, Rows]) -> None:
 
 
 def throughput(options: Options) -> Rows:
-    """16 requests at once (S16, W2) against transformers' continuous batching, same weights, float32."""
+    """16 requests at once (S16, W2) against transformers' continuous batching and servers, same weights, float32."""
     with LLM(max_num_seqs=MAX_NUM_SEQS) as llm:
         theirs = TransformersContinuousBatching(str(model_path()), MAX_NUM_SEQS)
         try:
-            ours = Workbench(llm)
-            return [
-                _row(compare("throughput", name, workload(name, llm.model.vocab_size), ours, theirs, options.rounds))
-                for name in ("S16", "W2")
-            ]
+            return _against("throughput", llm, [theirs, *_servers(options)], ("S16", "W2"), options.rounds)
         finally:
             theirs.close()
 
 
 def single(options: Options) -> Rows:
-    """One request (S1) against transformers' generate, same weights, float32."""
+    """One request (S1) against transformers' generate and servers, same weights, float32."""
     with LLM() as llm:
-        theirs = TransformersGenerate(str(model_path()))
-        items = workload("S1", llm.model.vocab_size)
-        return [_row(compare("single stream", "S1", items, Workbench(llm), theirs, options.rounds))]
+        peers = [TransformersGenerate(str(model_path())), *_servers(options)]
+        return _against("single stream", llm, peers, ("S1",), options.rounds)
+
+
+def _servers(options: Options) -> list[Peer]:
+    if not options.servers:
+        print(
+            "vLLM and llama.cpp were not run: start their server with the same model (the bundled one is in "
+            f"{model_path()}) and name it, as in --server http://127.0.0.1:8000"
+        )
+    return [Server(url) for url in options.servers]
+
+
+def _against(what: str, llm: LLM, peers: Sequence[Peer], names: Sequence[str], rounds: int) -> Rows:
+    ours, vocab = Workbench(llm), llm.model.vocab_size
+    return [_row(compare(what, name, workload(name, vocab), ours, peer, rounds)) for peer in peers for name in names]
 
 
 def watching(options: Options) -> Rows:
