@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help lab demo test lint format check-python check-frontend screenshot clean
+.PHONY: help lab demo test lint format check-python check-frontend screenshot approve clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -99,6 +99,10 @@ format: $(VENV)/.installed-dev
 # The README's picture, taken by a browser test from the running product.
 screenshot: $(VENV)/.installed-dev $(BUNDLE)
 	WORKBENCH_SCREENSHOTS=notebooks/images $(BIN)/pytest tests/browser/test_pictures.py
+
+# The views' approved pictures, taken again; look at them before they are committed.
+approve: $(VENV)/.installed-dev $(BUNDLE)
+	WORKBENCH_APPROVE=1 $(BIN)/pytest tests/browser/test_approved.py
 
 # Everything that can be made again, the environment included.
 clean:

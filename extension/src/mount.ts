@@ -3,11 +3,11 @@
 import type { ComparisonData } from "./protocol.ts";
 import type { Session } from "./session.ts";
 import styles from "./theme.css";
-import { h, isTextInput } from "./ui/dom.ts";
+import { h, isTextInput, setText } from "./ui/dom.ts";
 import { Stage } from "./ui/stage.ts";
 import { followTheme, type Theme } from "./ui/theme.ts";
 import { ComparePanel } from "./views/compare.ts";
-import { shownMode, toggleRunning } from "./views/controls.ts";
+import { awayNote, shownMode, toggleRunning } from "./views/controls.ts";
 import { isViewName, VIEW_NAMES, type ViewName, VIEWS } from "./views/index.ts";
 
 /** Show `view` ("dashboard" or a view's name) of a session; height in pixels, 0 for the view's own. */
@@ -25,7 +25,9 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   if (names.length === 0) root.append(h("p", { class: "iw-note", role: "alert" }, `There is no view “${view}”.`));
   if (height > 0) root.style.setProperty("--iw-height", `${height}px`);
   const grid = h("div", { class: "iw-grid" });
-  root.append(grid);
+  // Where the controls are not there to say it.
+  const away = h("div", { class: "iw-note iw-away", role: "alert", "data-kind": "bad", "data-testid": "away" });
+  root.append(away, grid);
   for (const name of names) {
     const kind = VIEWS[name];
     const body = h("div", { class: "iw-body" });
@@ -44,6 +46,7 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   }
   const stopMode = session.onChange(() => {
     showMode(root, session);
+    if (!names.includes("controls")) setText(away, session.problem ?? awayNote(session));
     hideStill(style, session);
   });
   hideStill(style, session);

@@ -178,6 +178,16 @@ def test_a_lost_kernel_keeps_what_was_seen_and_takes_no_commands(harness: Open) 
     expect(page.get_by_test_id("position")).to_have_text("step 199")
 
 
+@pytest.mark.parametrize("view", ["blocks", "timeline", "memory"])
+def test_a_view_without_controls_says_itself_that_the_kernel_is_gone(harness: Open, view: str) -> None:
+    page = harness(f"view={view}&until=200&paused", (700, 700))
+    away = page.get_by_test_id("away")
+    expect(page.get_by_test_id(f"workbench-{view}")).to_have_attribute("data-mode", "paused")
+    expect(away).to_be_hidden()
+    page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(model => model.fire('comm:close'))")
+    expect(away).to_contain_text("The kernel is gone")
+
+
 def test_views_of_one_engine_share_selection_and_stream(harness: Open) -> None:
     page = harness("view=requests,blocks,playground&until=300&paused")
     expect(page.locator("[data-testid^=request-]").first).to_be_visible()

@@ -25,7 +25,7 @@ const CONTROLS = 0.1;
 /** How to lay out a main area of this height, in pixels. */
 export function layoutOf(name: LayoutName, height: number): Layout {
   const notebook = 0.34;
-  const upper = height < SHORT ? 0.3 : 0.47;
+  const upper = height < SHORT ? 0.36 : 0.47;
   switch (name) {
     case "dashboard":
       return { split: "horizontal", notebook: 0.36, views: { views: ["dashboard"] } };

@@ -65,7 +65,9 @@ function drawCell(
   target.fillStyle = css(colour);
   target.fillRect(x, y + size - filled, size, filled);
   if (state.refCounts[block]! > 1) markShared(target, scene, x, y, size, state.refCounts[block]!, colour);
-  if (size >= 30 * scale) {
+  const rank = owner === "" ? next.indexOf(block) : -1;
+  // Both a number and its place in the queue of free blocks need more room than a number.
+  if (size >= (rank < 0 ? 30 : 40) * scale) {
     target.textAlign = "left";
     target.fillStyle = inkOn(colour);
     const alpha = target.globalAlpha;
@@ -76,7 +78,6 @@ function drawCell(
   }
   if (owner !== "") return;
   target.fillStyle = css(rgb(inkOn(colour)), 0.75);
-  const rank = next.indexOf(block);
   if (rank >= 0) {
     const name = size >= 30 * scale ? NEXT_NAMES[rank]! : String(rank + 1);
     target.fillText(name, x + size / 2, y + size / 2 + scale * 0.5);

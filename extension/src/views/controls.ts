@@ -160,6 +160,7 @@ class ControlsView implements View {
         h(
           "div",
           { class: "iw-row" },
+          h("span", { class: "iw-break-line" }),
           h("span", { class: "iw-group" }, this.live, this.position, this.why),
           h(
             "span",
@@ -385,6 +386,12 @@ function modeNote(session: Session, mode: ShownMode): string {
         : "";
     }
   }
+}
+
+/** What a view without controls says of an engine that does not answer, or "". */
+export function awayNote(session: Session): string {
+  const mode = shownMode(session);
+  return mode === "lost" || mode === "closed" || mode === "error" ? modeNote(session, mode) : "";
 }
 
 export function toggleRunning(

@@ -13,12 +13,11 @@ import { Surface } from "../ui/surface.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
 import { type AxisUnit, ticks, TimelineAxis } from "./timeline_axis.ts";
 import { drawRows, layoutRows, type RowLayout } from "./timeline_rows.ts";
-import { drawStripFrame, type Strip, STRIPS, type StripStyle } from "./timeline_strips.ts";
+import { drawStripFrame, STRIP_GAP, stripLayout, type StripStyle } from "./timeline_strips.ts";
 
 const AXIS_HEIGHT = 22;
-const STRIP_HEIGHT = 42;
-const STRIP_GAP = 9;
-const STRIPS_HEIGHT = STRIPS.length * (STRIP_HEIGHT + STRIP_GAP);
+/** Under the axis at least this much is for the requests' rows, whatever the strips want. */
+const LEAST_ROWS = 44;
 
 export function timelineView(element: HTMLElement, context: ViewContext): View {
   return new TimelineView(element, context);
@@ -117,7 +116,10 @@ class TimelineView implements View {
     });
     const style: StripStyle = { context, theme, axis: this.axis, store, selected };
     const at = this.pointedStep() ?? store.stepAt(session.cursor);
-    this.strips((strip, top, height) => {
+    const { strips, pitch } = stripLayout(this.surface.height - AXIS_HEIGHT - LEAST_ROWS);
+    strips.forEach((strip, i) => {
+      const height = pitch - STRIP_GAP;
+      const top = this.surface.height - (strips.length - i) * pitch + STRIP_GAP - 2;
       drawStripFrame(style, strip, at, top, height);
       context.save();
       context.beginPath();
@@ -151,16 +153,9 @@ class TimelineView implements View {
       }
     }
     this.axis.track(session.store);
-    const room = Math.max(30, height - AXIS_HEIGHT - STRIPS_HEIGHT - 10);
+    const { strips, pitch } = stripLayout(height - AXIS_HEIGHT - LEAST_ROWS);
+    const room = Math.max(30, height - AXIS_HEIGHT - strips.length * pitch - 10);
     this.rows = layoutRows(session.store, this.axis, AXIS_HEIGHT + 2, room, this.scroll);
-  }
-
-  private strips(each: (strip: Strip, top: number, height: number) => void): void {
-    let top = this.surface.height - STRIPS_HEIGHT + STRIP_GAP - 2;
-    for (const strip of STRIPS) {
-      each(strip, top, STRIP_HEIGHT);
-      top += STRIP_HEIGHT + STRIP_GAP;
-    }
   }
 
   private drawAxis(theme: Theme): void {
@@ -184,7 +179,9 @@ class TimelineView implements View {
     }
     context.textAlign = "left";
     context.fillStyle = theme.fg3;
-    context.fillText(axis.unit === "step" ? "step" : "engine time", 8, 9);
+    const name = axis.unit === "step" ? "step" : "engine time";
+    // In a narrow timeline the place is wanted for how many requests are above.
+    if (axis.left > 120 || this.rows!.above === 0) context.fillText(name, 8, 9);
   }
 
   private drawCursor(theme: Theme): void {

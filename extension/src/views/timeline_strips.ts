@@ -85,6 +85,18 @@ export const STRIPS: readonly Strip[] = [
   },
 ];
 
+export const STRIP_GAP = 9;
+/** A strip's title, figure and colours, and its title and figure alone. */
+const STRIP_HEIGHT = 42;
+const STRIP_LEAST = 30;
+
+/** The strips that a height has room for, the first ones first, and the distance from one to the next. */
+export function stripLayout(room: number): { strips: readonly Strip[]; pitch: number } {
+  const number = Math.max(0, Math.min(STRIPS.length, Math.floor(room / (STRIP_LEAST + STRIP_GAP))));
+  const pitch = number === 0 ? 0 : Math.min(STRIP_HEIGHT + STRIP_GAP, Math.floor(room / number));
+  return { strips: STRIPS.slice(0, number), pitch };
+}
+
 /** Tokens on a square-root scale: a decode is one token and a prefill hundreds, and both must be seen. */
 function drawBatch(style: StripStyle, top: number, height: number): void {
   const { context, theme, store, axis } = style;
@@ -234,6 +246,7 @@ export function drawStripFrame(style: StripStyle, strip: Strip, step: Step | nul
   context.fillStyle = theme.fg;
   context.font = `12px ${theme.font}`;
   context.fillText(strip.readout(step, store), 8, top + 27, axis.left - 14);
+  if (height < STRIP_HEIGHT) return;
   context.font = `10px ${theme.font}`;
   let x = 8;
   for (const [colour, text] of strip.keys(step, theme)) {

@@ -187,7 +187,8 @@ class TrafficView implements View {
     const pen = this.surface.begin();
     const { preview } = this;
     if (preview === null) {
-      setText(this.words, this.failure === "" ? "Making the traffic …" : "");
+      const waiting = this.context.session.commandable ? "Making the traffic …" : "No engine answers now.";
+      setText(this.words, this.failure === "" ? waiting : "");
       return;
     }
     const theme = this.context.theme();

@@ -1,0 +1,170 @@
+"""Every view in its main states and both themes, beside its approved picture; `make approve` renews those."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from approved import FONTS, HAS_FONTS, approve, differences
+from playwright.sync_api import Browser, Page, expect
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACE = ROOT / "extension" / "tests" / "trace.json.gz"
+APPROVED = Path(__file__).parent / "approved"
+VIEWS = "controls,playground,blocks,timeline,requests,memory,latency,traffic,what_if,compare"
+
+# state -> the harness's query
+STATES = {
+    "paused": "until=150&paused",
+    "picked": "until=150&paused",
+    "empty": "until=-1&state=idle",
+    "failed": "until=150&state=error&message=OutOfMemoryError: the step needed 12 MiB, 4 MiB were free",
+    "disconnected": "until=150&paused",
+}
+SHEETS = [
+    ("paused", "light"),
+    ("paused", "dark"),
+    ("picked", "light"),
+    ("empty", "light"),
+    ("empty", "dark"),
+    ("failed", "dark"),
+    ("disconnected", "light"),
+]
+
+# Every view at one width, three beside each other; the page is as high as they are, as nothing out of sight is drawn.
+STYLE = f"""
+  body {{ --jp-ui-font-family: {FONTS[0]}; --jp-code-font-family: {FONTS[1]}; }}
+  #views {{ display: grid; grid-template-columns: repeat(3, 448px); gap: 16px; align-items: start; }}
+  * {{ caret-color: transparent !important; }}
+"""
+PICK = """() => { const session = [...globalThis[Symbol.for('inference-workbench')].sessions.values()][0];
+  const { running, block_tables } = session.stateAt('live');
+  session.select({ request: running[0], block: block_tables[running[0]][0] }); }"""
+# No kernel answers any more.
+LOSE = """() => { harness.kernel.receive = () => undefined; harness.kernel.subscribed = false;
+  harness.models.forEach(model => model.fire('comm:close')); }"""
+
+TRIES = 20
+
+Sheet = Callable[[str, str], Page]
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """The repository's files, and the recorded trace unpacked."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/trace.json"):
+            return super().do_GET()
+        data = gzip.decompress(TRACE.read_bytes())
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(ROOT))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def sheet(browser: Browser, site: str) -> Iterator[Sheet]:
+    """Opens all views in one state and theme."""
+    pages: list[Page] = []
+
+    def open_sheet(state: str, theme: str) -> Page:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000}, reduced_motion="reduce")
+        pages.append(page)
+        page.goto(f"{site}/extension/dev/harness.html?trace=/trace.json&theme={theme}&view={VIEWS}&{STATES[state]}")
+        if not page.evaluate(HAS_FONTS, list(FONTS)):
+            reason = "no DejaVu fonts (Debian: apt install fonts-dejavu-core): lines would break at other places"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        page.wait_for_function("() => window.harness?.cleanups.length === 10")
+        page.add_style_tag(content=STYLE)
+        picture_of(page)
+        if state == "picked":
+            page.evaluate(PICK)
+        elif state == "disconnected":
+            expect(page.get_by_test_id("traffic-preview")).to_contain_text("requests")
+            page.evaluate(LOSE)
+            expect(page.get_by_test_id("state")).to_have_text("disconnected")
+        return page
+
+    yield open_sheet
+    for page in pages:
+        page.close()
+
+
+def picture_of(page: Page) -> bytes:
+    """All of the page, which is made as high as what is on it."""
+    height = int(page.evaluate("document.getElementById('views').scrollHeight + 24"))
+    if page.viewport_size != {"width": 1400, "height": height}:
+        page.set_viewport_size({"width": 1400, "height": height})
+    return page.screenshot()
+
+
+@pytest.mark.parametrize(("state", "theme"), SHEETS)
+def test_every_view_looks_as_approved(sheet: Sheet, screenshots: Path, state: str, theme: str) -> None:
+    page = sheet(state, theme)
+    approved = APPROVED / f"{state}-{theme}.png"
+    if os.environ.get("WORKBENCH_APPROVE"):
+        for _ in range(3):
+            picture_of(page)
+            page.wait_for_timeout(1000)
+        approve(page, picture_of(page), approved)
+    # Views draw at their own pace: what counts is what they come to.
+    for _ in range(TRIES):
+        picture = picture_of(page)
+        found = differences(page, picture, approved)
+        if not found:
+            return
+        page.wait_for_timeout(250)
+    screenshots.mkdir(parents=True, exist_ok=True)
+    path = screenshots / f"differs-{approved.name}"
+    path.write_bytes(picture)
+    pytest.fail("\n".join([f"{path} is not {approved}; if it should look so: make approve", *found]))
+
+
+CHANGES = {
+    "memory": ".iw .iw-ledger td { padding-top: 6px !important; }",
+    "controls": ".iw { --iw-primary: #7a2bd0 !important; }",
+    "latency": ".iw-figures { display: none !important; }",
+    "blocks": ".iw-panel-blocks .iw-legend { visibility: hidden; }",
+}
+
+
+def test_a_change_of_layout_or_colour_is_noticed_in_the_view_that_it_is_in(sheet: Sheet) -> None:
+    page = sheet("paused", "light")
+    approved = APPROVED / "paused-light.png"
+    for view, change in CHANGES.items():
+        style = page.add_style_tag(content=change)
+        page.wait_for_function(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        )
+        found = differences(page, picture_of(page), approved)
+        assert any(line.startswith(f"{view}:") for line in found), (view, found)
+        style.evaluate("style => style.remove()")
+    page.add_style_tag(content=".iw { filter: brightness(0.85); }")
+    assert len(differences(page, picture_of(page), approved)) == 10
+
+
+def test_the_approved_pictures_are_small_and_none_is_left_over() -> None:
+    pictures = sorted(APPROVED.glob("*"))
+    assert [path.name for path in pictures] == sorted(f"{state}-{theme}.png" for state, theme in SHEETS)
+    assert sum(path.stat().st_size for path in pictures) < 700_000
