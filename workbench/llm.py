@@ -43,6 +43,7 @@ from workbench.trace import Trace
 from workbench.trace.why import Why
 from workbench.waste import Waste, waste_of
 from workbench.weights import Weights
+from workbench.why_not import WhyNot
 
 if TYPE_CHECKING:
     import torch
@@ -291,6 +292,12 @@ class LLM:
         """What `configure` would do, without doing it. What would not fit is told in the answer's `refused`."""
         return self._loop.call(lambda: self._loop.core.predict(changes))
 
+    def why_not(self, **changes: Any) -> WhyNot:
+        """Why a change would not fit: the arithmetic, and the nearest settings that would. Nothing is changed."""
+        reading = self._runner.device()
+        used, total = reading.used_bytes, reading.total_bytes
+        return WhyNot(self.predict(**changes), None if used is None or total is None else total - used)
+
     def set_policy(self, policy: str | Policy) -> None:
         """Hot-swap the scheduling policy: "fcfs", "priority", "sjf", "fair", or an object of your own Policy class.
 
@@ -494,7 +501,7 @@ class LLM:
         nothing of it is in the trace.
         """
         tokens = list(token_ids)
-        self._loop.core.scheduler.check_request(tokens[:-1] or tokens, SamplingParams(max_tokens=1))
+        self._loop.core.scheduler.check_prompt(tokens[:-1] or tokens)
         if not 0 <= first < len(tokens):
             raise InvalidRequestError(f"first={first} is not one of the {len(tokens)} tokens")
         return self._loop.call(lambda: self._runner.logits(tokens, first))

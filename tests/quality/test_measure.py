@@ -180,3 +180,18 @@ def test_a_token_that_the_base_rules_out_adds_nothing() -> None:
     scores = score_tokens(own, base, torch.tensor([0]))
     p = np.exp([0.0, 1.0]) / np.exp([0.0, 1.0]).sum()
     assert scores.kld[0] == pytest.approx(sum(0.5 * math.log(0.5 / x) for x in p))
+
+
+def test_an_8_bit_kv_cache_is_measured_against_the_models_own(base: LLM) -> None:
+    options = {"n_ctx": N_CTX, "max_chunks": CHUNKS, "greedy_tokens": 8, "use_tqdm": False}
+    found = {}
+    for kind in ("int8", "fp8"):
+        with LLM(kv_cache_dtype=kind, num_gpu_blocks_override=64) as llm:
+            found[kind] = llm.quality(**options)
+            assert f"with {kind} KV" in found[kind].name
+    own = base.quality(**options)
+    for quality in found.values():
+        assert quality.base_perplexity == own.perplexity
+    assert own.max_kld == 0
+    # Eight bits with a scale for each token cost little, and three bits of mantissa more than seven.
+    assert 0 < found["int8"].mean_kld.value < found["fp8"].mean_kld.value < 0.05

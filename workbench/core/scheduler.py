@@ -99,18 +99,7 @@ class Scheduler:
         arithmetic. With max_tokens=None the output may fill max_model_len or the pool, whichever is less.
         """
         cfg, length = self.config, len(prompt_token_ids)
-        if length == 0:
-            raise EmptyPromptError("the prompt has no tokens; give at least one")
-        for token in prompt_token_ids:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < cfg.vocab_size:
-                raise TokenOutOfVocabularyError(
-                    f"prompt token id {token!r} is outside the vocabulary, 0 to {cfg.vocab_size - 1}"
-                )
-        if length >= cfg.max_model_len:
-            raise PromptTooLongError(
-                f"the prompt has {length} tokens and max_model_len={cfg.max_model_len} must also hold one new token; "
-                "shorten the prompt or raise max_model_len"
-            )
+        self.check_prompt(prompt_token_ids)
         # The newest token never needs KV of its own, so a pool of P tokens serves prompt + output = P + 1.
         room = min(cfg.max_model_len, cfg.pool_tokens + 1) - length
         if params.max_tokens is None:
@@ -126,6 +115,22 @@ class Scheduler:
                 f"under max_model_len={cfg.max_model_len}"
             )
         return max_tokens
+
+    def check_prompt(self, prompt_token_ids: Sequence[int]) -> None:
+        """Raise EmptyPromptError, TokenOutOfVocabularyError or PromptTooLongError for what the model cannot read."""
+        cfg, length = self.config, len(prompt_token_ids)
+        if length == 0:
+            raise EmptyPromptError("the prompt has no tokens; give at least one")
+        for token in prompt_token_ids:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < cfg.vocab_size:
+                raise TokenOutOfVocabularyError(
+                    f"prompt token id {token!r} is outside the vocabulary, 0 to {cfg.vocab_size - 1}"
+                )
+        if length >= cfg.max_model_len:
+            raise PromptTooLongError(
+                f"the prompt has {length} tokens and max_model_len={cfg.max_model_len} must also hold one new token; "
+                "shorten the prompt or raise max_model_len"
+            )
 
     def add_request(
         self,

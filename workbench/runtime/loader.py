@@ -1,6 +1,8 @@
 """Load a model: find its folder, refuse what is unsafe or cannot run, choose the code that runs it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,16 +16,17 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from workbench.core.config import EngineArgs, ModelSpec
-from workbench.core.errors import ConfigError, ModelLoadError, UnsafeModelError
+from workbench.core.errors import ConfigError, DoesNotFitError, ModelLoadError, UnsafeModelError
 from workbench.runtime.checkpoints import Stored, check_library, find_gguf, stored_quantized
 from workbench.runtime.linear import Linear, cpu_computes_bfloat16
+from workbench.runtime.memory import free_bytes
 from workbench.runtime.models.base import Model
 from workbench.runtime.models.decoder import Decoder
 from workbench.runtime.models.decoder_config import DecoderConfig, UnsupportedByDecoder, decoder_config
 from workbench.runtime.models.transformers_model import AttentionShape, TransformersModel
 from workbench.runtime.quantization import check_quantization, quantized_linear
 from workbench.runtime.tokenizer import Tokenizer
-from workbench.runtime.weights import Checkpoint, find_weight_files
+from workbench.runtime.weights import Checkpoint, count_numbers, find_weight_files
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.gguf")
 
@@ -43,7 +46,8 @@ def load_model(args: EngineArgs) -> LoadedModel:
     """Load args.model onto args.device.
 
     Raises ModelLoadError (missing, unreadable, of a kind that cannot run), UnsafeModelError (pickled weights, or code
-    in the folder without trust_remote_code), ConfigError (a setting that contradicts the model).
+    in the folder without trust_remote_code), ConfigError (a setting that contradicts the model), DoesNotFitError (no
+    memory left; nothing is kept).
     """
     device = _device(args.device)
     check_quantization(args.quantization, device)
@@ -59,30 +63,59 @@ def load_model(args: EngineArgs) -> LoadedModel:
     except UnsupportedByDecoder as reason:
         lean = None
         notes += (f"runs through transformers' own modules, as the lean decoder does not cover it: {reason}",)
-    make_linear = Linear if args.quantization is None else quantized_linear(args.quantization)
-    quantization = args.quantization
-    model: Model
-    if lean is None:
-        fallback = TransformersModel(folder, dtype, device, args.trust_remote_code, make_linear, stored)
-        if stored is not None:
-            quantization, note = _stored_as(args, stored, fallback, dtype)
-            notes += (note,)
-        model, backend, shape = fallback, "transformers", fallback.shape
-    else:
-        with (
-            Checkpoint(weight_files, dtype, device) as checkpoint,
-            tqdm(total=len(checkpoint), desc="Loading weights", unit="tensor", delay=1.0, leave=False) as bar,
-        ):
+    with _told_where_memory_runs_out(weight_files, dtype, device):
+        make_linear = Linear if args.quantization is None else quantized_linear(args.quantization)
+        quantization = args.quantization
+        model: Model
+        if lean is None:
+            fallback = TransformersModel(folder, dtype, device, args.trust_remote_code, make_linear, stored)
+            if stored is not None:
+                quantization, note = _stored_as(args, stored, fallback, dtype)
+                notes += (note,)
+            model, backend, shape = fallback, "transformers", fallback.shape
+        else:
+            with (
+                Checkpoint(weight_files, dtype, device) as checkpoint,
+                tqdm(total=len(checkpoint), desc="Loading weights", unit="tensor", delay=1.0, leave=False) as bar,
+            ):
 
-            def get(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-                bar.update()
-                return checkpoint.get(name, shape)
+                def get(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+                    bar.update()
+                    return checkpoint.get(name, shape)
 
-            model = Decoder(lean, get, checkpoint.has, max_model_len, device, make_linear)
-        backend = "decoder"
-        shape = AttentionShape(lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
+                model = Decoder(lean, get, checkpoint.has, max_model_len, device, make_linear)
+            backend = "decoder"
+            shape = AttentionShape(lean.num_layers, lean.num_heads, lean.num_kv_heads, lean.head_size)
     spec = _spec(args, folder, config, backend, device, dtype, max_model_len, shape, model, quantization)
     return LoadedModel(model, spec, _tokenizer(args, folder), dtype, notes)
+
+
+@contextmanager
+def _told_where_memory_runs_out(weight_files: list[Path], dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)):
+            raise
+        matrices, others = count_numbers(weight_files)
+        need, free = (matrices + others) * dtype.itemsize, free_bytes(device)
+        if not need:  # a GGUF file, whose sizes only its reader knows
+            message = f"the weights do not fit on {device}, which has {free:,} bytes free"
+            raise DoesNotFitError(message, have=free, change="load a smaller model, or free memory") from error
+        short = str(dtype).removeprefix("torch.")
+        # About: a scale for every 64 inputs. Only the layers' matrices are quantized.
+        sizes = {
+            "dtype='bfloat16'": 2 * (matrices + others),
+            "quantization='int8'": matrices + matrices * dtype.itemsize // 64 + others * dtype.itemsize,
+            "quantization='int4'": matrices // 2 + matrices * dtype.itemsize // 64 + others * dtype.itemsize,
+        }
+        fitting = [f"{name} needs about {size:,} bytes" for name, size in sizes.items() if size <= min(free, need - 1)]
+        raise DoesNotFitError(
+            f"the weights in {short} need {need:,} bytes, and {device} has {free:,} free",
+            need,
+            free,
+            fitting[0] if fitting else "load a smaller model, or free memory",
+        ) from error
 
 
 def _device(name: str) -> torch.device:

@@ -1,6 +1,7 @@
 """Tensors of a checkpoint folder, read from safetensors one at a time."""
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,6 +35,19 @@ def find_weight_files(folder: Path) -> list[Path]:
             "any code; convert them to safetensors (save_pretrained does) and load that folder"
         )
     raise ModelLoadError(f"{folder} holds no weights: no *.safetensors file")
+
+
+def count_numbers(files: list[Path]) -> tuple[int, int]:
+    """How many numbers the files hold in the layers' matrices and besides, from their headers alone."""
+    counts = [0, 0]
+    for path in files:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            names = list(opened.keys())
+            for name in names:
+                shape = opened.get_slice(name).get_shape()
+                in_a_layer = len(shape) == 2 and any(part.isdigit() for part in name.split("."))
+                counts[not in_a_layer] += math.prod(shape)
+    return counts[0], counts[1]
 
 
 class Checkpoint:
