@@ -125,7 +125,7 @@ class Roofline:
 
     def _foot(self) -> str:
         times = ", ".join(f"{name} {milliseconds(seconds)}" for name, seconds in self.split.items())
-        more = any((part.reached or 0) > 1 for part in self.parts)
+        more = any((part.reached or 0) > 1 and part.bound == "memory" for part in self.parts)
         note = " More than 100%: what is read came from a cache, which is faster than memory." if more else ""
         return f"recorded: {times}; {self.overhead:.0%} of the step is not the forward.{note}"
 

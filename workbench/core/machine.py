@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class MachineLimits(NamedTuple):
-    """copy_bandwidth: bytes a second, read and written; matmul_peak: floating-point operations a second in `dtype`."""
+    """copy_bandwidth: bytes a second, read and written. matmul_peak: floating-point operations a second in `dtype`."""
 
     device: str
     dtype: str
