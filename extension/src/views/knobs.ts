@@ -265,6 +265,7 @@ class KnobsView implements View {
     this.answer.toggleAttribute("data-stale", stale && this.failure === "");
     this.predictedHead.hidden = measured === null && !changed;
     this.measuredHead.hidden = measured === null;
+    setText(this.nowHead, measured === null ? "now" : "before");
     const rows = change === null ? [] : changeRows(change, this.before, session.store.status?.knobs ?? {});
     const texts = rows.map((row) => [
       row.label,
