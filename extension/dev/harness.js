@@ -105,7 +105,7 @@ class Kernel {
       if (name === "resume") this.paused = false;
       if (name === "set_speed") this.speed = args.steps_per_second;
       if (name === "configure") Object.assign(this.limits, args);
-      if (name === "break_on") this.breakpoints = [...this.breakpoints, args.event ?? "fewer than 4 free blocks"];
+      if (name === "break_on") this.breakpoints = [...this.breakpoints, breakpointName(args)];
       if (name === "clear_breakpoints") this.breakpoints = [];
       this.commands.push([name, args]);
       if (name === "step") {
@@ -128,6 +128,12 @@ class Kernel {
       this.frame(false);
     }
   }
+}
+
+/** As workbench/engine/breakpoints.py names them. */
+function breakpointName({ event, request, free_blocks_under: blocks, step_longer_than: seconds }) {
+  if (event !== undefined) return request === undefined ? event : `${event} of ${request}`;
+  return blocks !== undefined ? `fewer than ${blocks} free blocks` : `a step over ${seconds * 1000} ms`;
 }
 
 /** A made-up run for measuring: a full pool of `blocks`, in which each step one of 400 requests ends and one begins. */

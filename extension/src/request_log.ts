@@ -16,6 +16,10 @@ export function applyToRequests(log: Log, step: Step): void {
   for (const arrival of record.arrivals) {
     log.requests.set(arrival.request_id, infoFromArrival(arrival, record.step, log.requests.size));
   }
+  for (const change of record.changes) {
+    const request = change.name === "priority" ? log.requests.get(change.request_id) : undefined;
+    if (request !== undefined) request.priority = Number(change.value);
+  }
   for (const decision of record.decisions) {
     const request = log.requests.get(decision.request_id);
     if (request !== undefined) applyDecision(request, decision, step);

@@ -50,7 +50,8 @@ export interface RequestInfo {
   readonly id: string;
   readonly parentId: string;
   readonly label: string;
-  readonly priority: number;
+  /** As it is now; lower runs first under the priority policy. */
+  priority: number;
   readonly maxTokens: number;
   readonly arrivalTime: number;
   /** Step before which it arrived; -1 if that is older than what this page has. */

@@ -142,3 +142,12 @@ test("a free block says who let it go", () => {
   assert.match(told.text, /kept for its prefix.*r1 gave it back when it ended/);
   assert.equal(blockWhy(store, "live", store.stateAt("live")!, 7).request, null);
 });
+
+test("a changed priority is the request's from that step on", () => {
+  const store = new TraceStore();
+  const arrival: ArrivalRow = ["a", 0, [1, 2], 4, 0, "a", ""];
+  store.applyFrame(payload([record(0, { arrivals: [arrival] })], snapshot()));
+  assert.equal(store.requests.get("a")!.priority, 0);
+  store.applyFrame(payload([record(1, { changes: [["priority", "-3", "a"]] })]));
+  assert.equal(store.requests.get("a")!.priority, -3);
+});

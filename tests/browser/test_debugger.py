@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dashboard import SESSION, Dashboard
 from lab_page import LabPage
 from playwright.sync_api import expect
 
@@ -21,6 +22,50 @@ llm.dashboard()
 POLICY = "llm._loop.core.scheduler.policy.name"
 
 COMPARE = "found = compare(llm.trace, simulate(llm.trace, max_num_seqs=1, scheduling_policy='fcfs')); found"
+
+
+QUEUE = """
+from workbench import LLM, SamplingParams
+llm = LLM(num_gpu_blocks_override=16, max_num_seqs=2, max_num_batched_tokens=64, scheduling_policy="priority")
+llm.pause()
+params = SamplingParams(max_tokens=40, ignore_eos=True)
+handles = [llm.submit("Once upon a time there was a big dog.", params) for _ in range(5)]
+llm.dashboard()
+"""
+WAIT = "print(len(handles[0].result().outputs[0].token_ids))"
+
+
+def test_the_queue_of_a_paused_engine_is_changed_and_breakpoints_are_set_from_the_view(lab: LabPage) -> None:
+    lab.open_cells(QUEUE, WAIT)
+    lab.run_cell(0)
+    page, dashboard = lab.page, Dashboard(lab)
+    dashboard.wait_mode("paused")
+    dashboard.scroll_to("requests")
+    page.get_by_test_id("request-r4").click()
+    page.get_by_test_id("priority").fill("-3")
+    page.get_by_test_id("priority").press("Enter")
+    page.wait_for_function(f"{SESSION}.stateAt('live').waiting[0] === 'r4'")
+    page.get_by_test_id("request-r3").click()
+    page.get_by_test_id("move-to-front").click()
+    page.wait_for_function(f"{SESSION}.stateAt('live').waiting[1] === 'r3'")
+    page.get_by_test_id("request-r5").click()
+    page.get_by_test_id("cancel").click()
+    page.wait_for_function(f"!{SESSION}.stateAt('live').waiting.includes('r5')")
+    assert lab.ask("list(llm.snapshot().waiting)") == ["r4", "r3", "r1", "r2"]
+
+    lab.start_cell(1)
+    lab.wait_text(1, "The engine is paused after step")
+    dashboard.scroll_to("controls")
+    page.get_by_test_id("break-on").select_option("free_blocks_under")
+    page.get_by_test_id("break-limit").fill("15")
+    page.get_by_test_id("break-limit").press("Enter")
+    dashboard.press("resume")
+    expect(page.get_by_test_id("notice")).to_contain_text("on fewer than 15 free blocks: ")
+    lab.wait_text(1, "(fewer than 15 free blocks: ")  # the cell that waits says so too
+    page.get_by_test_id("clear-breakpoints").click()
+    dashboard.press("resume")
+    assert lab.wait_cell(1).endswith("40\n")
+    assert not lab.console_errors
 
 
 def test_traffic_from_the_page_what_if_and_compare(lab: LabPage) -> None:
@@ -67,6 +112,17 @@ def test_traffic_from_the_page_what_if_and_compare(lab: LabPage) -> None:
     expect(panel.get_by_test_id("compare-settings")).to_contain_text("max_num_seqs 6 → 1")
     expect(panel.get_by_test_id("compare-settings")).to_contain_text("scheduling_policy latest → fcfs")
     lab.screenshot("what-if")
+
+    # The reader's own policy can be asked for by its name, and is simulated where it is in force.
+    expect(panel.get_by_test_id("what-if-policy").locator("option")).to_have_text(
+        ["as it was", "fcfs", "priority", "sjf", "fair", "latest"]
+    )
+    panel.get_by_test_id("what-if-policy").select_option("")
+    panel.get_by_test_id("what-if-ask").click()
+    expect(panel.get_by_test_id("compare-settings")).not_to_contain_text("scheduling_policy")
+    own = "simulate(llm.trace, max_num_seqs=1, scheduling_policy=Latest())"
+    wanted = lab.ask(f"(lambda c: [len(c.gained), len(c.lost)])(compare(llm.trace, {own}))")
+    expect(headline).to_contain_text(f"{wanted[0]} gained, {wanted[1]} lost")
 
     # In a cell a comparison is a view, and plain HTML for those who have none.
     lab.run_cell(1)

@@ -134,10 +134,28 @@ def test_breakpoints_are_set_and_cleared_and_the_reason_of_a_stop_is_told(harnes
     page = harness("until=100&paused")
     expect(page.get_by_test_id("breakpoints")).to_be_hidden()
     page.get_by_test_id("break-on").select_option("preemption")
-    page.get_by_test_id("break-on").select_option(label="fewer than 4 free blocks")
+    page.get_by_test_id("break-on").select_option("free_blocks_under")
+    page.get_by_test_id("break-limit").fill("7")
+    page.get_by_test_id("break-limit").press("Enter")
+    expect(page.get_by_test_id("break-limit")).to_be_hidden()
+    page.get_by_test_id("break-on").select_option("step_longer_than")
+    page.get_by_test_id("break-limit").fill("20")
+    page.get_by_test_id("break-set").click()
+    page.get_by_test_id("break-on").select_option("step_longer_than")
+    page.get_by_test_id("break-limit").press("Escape")
+    expect(page.get_by_test_id("break-set")).to_be_hidden()
+    request = page.evaluate(f"{SESSION}.stateAt('live').running[0]")
+    page.evaluate(f"{SESSION}.select({{request: '{request}'}})")
+    page.get_by_test_id("break-on").select_option(label=f"the end of a request, {request}")
     expect(page.get_by_test_id("breakpoints").locator("span")).to_have_text(
-        ["a preemption", "fewer than 4 free blocks"]
+        ["a preemption", "fewer than 7 free blocks", "a step over 20 ms", f"the end of a request, {request}"]
     )
+    assert page.evaluate("harness.kernel.commands.filter(([name]) => name === 'break_on').map(c => c[1])") == [
+        {"event": "preemption"},
+        {"free_blocks_under": 7},
+        {"step_longer_than": 0.02},
+        {"event": "finish", "request": request},
+    ]
     expect(page.get_by_test_id("break-on")).to_have_value("")
     page.evaluate("harness.kernel.message = 'preemption: r7 was preempted: r4 needed 2 blocks, 0 were free'")
     notice = page.get_by_test_id("notice")
@@ -404,10 +422,14 @@ def test_a_live_request_can_be_moved_and_cancelled(harness: Open) -> None:
     page.locator("[data-testid^=request-][data-state=waiting]").last.click()
     waiting = page.evaluate(f"{SESSION}.selection.request")
     page.get_by_test_id("move-to-front").click()
+    expect(page.get_by_test_id("priority")).to_have_value("0")
+    page.get_by_test_id("priority").fill("-2")
+    page.get_by_test_id("priority").press("Enter")
     page.get_by_test_id("cancel").click()
-    page.wait_for_function("() => harness.kernel.commands.length === 3")
+    page.wait_for_function("() => harness.kernel.commands.length === 4")
     assert page.evaluate("harness.kernel.commands.slice(1)") == [
         ["move_to_front", {"request_id": waiting}],
+        ["set_priority", {"request_id": waiting, "priority": -2}],
         ["cancel", {"request_id": waiting}],
     ]
     page.locator("[data-testid^=request-][data-state=running]").first.click()

@@ -5,6 +5,7 @@ import pytest
 from tests.engine.helpers import VOCAB, Engine, wait_until
 from workbench.core.errors import ConfigError
 from workbench.core.policy import Policy
+from workbench.engine import handle as handle_module
 from workbench.engine.breakpoints import make_breakpoint
 from workbench.sim import expected_tokens
 
@@ -161,3 +162,21 @@ def test_the_queue_can_be_changed_while_paused():
         for handle in handles:
             handle.result(10)
         assert [f.request_id for r in engine.core.trace for f in r.finished] == ["r4", "r3", "r1", "r2"]
+
+
+def test_a_cell_that_waits_is_told_anew_where_the_engine_stopped(monkeypatch, capsys):
+    monkeypatch.setattr(handle_module, "NOTICE_SECONDS", 0.0)
+    notices = iter(["at 1", "at 1", None, "at 1", "at 2", "at 2"])
+    with Engine() as engine:
+        engine.loop.pause()
+
+        def notice():
+            found = next(notices, "over")
+            if found == "over":
+                engine.loop.resume()
+                return "at 2"
+            return found
+
+        engine.notice = notice
+        engine.submit([1, 2], max_tokens=2).result(30)
+    assert capsys.readouterr().out == "at 1\nat 1\nat 2\n"

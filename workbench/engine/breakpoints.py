@@ -77,7 +77,8 @@ def _decision_text(event: str, d: Decision) -> str | None:
     if event == "preemption" and d.action == Action.PREEMPT and d.reason == Reason.RECONFIGURED:
         return f"{d.request_id} was preempted by {d.other}"
     if event == "preemption" and d.action == Action.PREEMPT:
-        return f"{d.request_id} was preempted: {d.other} needed {_blocks(d.need)}, {d.have} free"
+        who = "it" if d.other in (d.request_id, "") else d.other
+        return f"{d.request_id} was preempted: {who} needed {_blocks(d.need)}, {d.have} free"
     if event == "allocation_failure" and d.reason == Reason.NO_BLOCKS:
         return f"{_blocks(d.need)} needed, {d.have} free ({d.action}: {d.request_id})"
     if event == "admission" and d.reason in (Reason.ADMITTED, Reason.RESUMED):

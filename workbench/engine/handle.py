@@ -119,9 +119,9 @@ class RequestHandle:
             end()
 
     def _wait(self, ready: Callable[[], bool], timeout: float | None) -> None:
-        """Wait in this thread. A notice, such as that the engine is paused, is printed once per wait."""
+        """Wait in this thread. A notice, such as that the engine is paused, is printed, and again when it changes."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        noticed = False
+        told = None
         while True:
             with self._stream.condition:
                 left = NOTICE_SECONDS if deadline is None else min(NOTICE_SECONDS, deadline - time.monotonic())
@@ -133,10 +133,10 @@ class RequestHandle:
                 raise ResultTimeoutError(
                     f"{self.request_id} did not finish within {timeout} s; it goes on, ask again or cancel() it"
                 )
-            notice = None if noticed else self._notice()
-            if notice is not None:
-                noticed = True
+            notice = self._notice()
+            if notice is not None and notice != told:
                 print(notice, flush=True)
+            told = notice
 
     def _check_open(self) -> None:
         if self._stream.closed:

@@ -19,9 +19,14 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
   const waste = h("table", { class: "iw-ledger iw-waste", "data-testid": "memory-waste" });
   const wasteHead = h("div", { class: "iw-waste-head" }, "KV memory held, and what of it stores a token");
   const empty = emptyState("Nothing measured yet", "The engine reports its memory with its first frame.");
+  const absent = emptyState(
+    "No memory in a trace",
+    "A saved trace tells what blocks held, not what bytes a process had.",
+  );
   element.append(
     h("div", { class: "iw-memory", "data-testid": "memory" }, total, bar, list, facts, wasteHead, waste, device),
     empty,
+    absent,
   );
 
   function drawWaste(theme: Theme): void {
@@ -59,7 +64,7 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
       const { session } = context;
       const theme = context.theme();
       const { rows, total: bytes } = ledger(session.store, session.cursor);
-      empty.hidden = rows.length > 0;
+      empty.hidden = rows.length > 0 || !session.interactive;
       while (bar.children.length < rows.length) {
         bar.append(h("i"));
         list.append(h("tr", {}, h("td"), h("td", { class: "iw-num" }), h("td", { class: "iw-num iw-dim" })));
@@ -94,6 +99,7 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
         );
       }
       drawWaste(theme);
+      absent.hidden = rows.length > 0 || session.interactive || !waste.hidden;
       const said = deviceFacts(session.store.status?.device ?? null);
       device.hidden = said === "";
       setText(device, said);

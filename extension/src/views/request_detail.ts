@@ -1,7 +1,7 @@
 // What is told under the selected request's row: where its time went, why, and what can be done about it.
 
 import { int, seconds } from "../format.ts";
-import type { Cause, CommandArgs } from "../protocol.ts";
+import type { Cause, CommandArgs, CommandName } from "../protocol.ts";
 import { reasonLabel } from "../reasons.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import type { ViewContext } from "../ui/stage.ts";
@@ -26,6 +26,7 @@ export class RequestDetail {
   private readonly why = h("ol", { class: "iw-causes", "data-testid": "why" });
   private readonly front: HTMLButtonElement;
   private readonly cancel: HTMLButtonElement;
+  private readonly priority: HTMLInputElement;
   private readonly failure = h("span", { class: "iw-bad", role: "alert" });
   private readonly actions: HTMLElement;
   private shown: RequestInfo | null = null;
@@ -44,7 +45,26 @@ export class RequestDetail {
     this.question = new WhyQuestion(context.session, context.invalidate);
     this.front = this.button("Move to front", "Ahead of all others of its priority", "move-to-front");
     this.cancel = this.button("Cancel", "End this request, with all its sequences", "cancel");
-    this.actions = h("div", { class: "iw-actions" }, this.front, this.cancel, this.failure);
+    const title = "Lower values run first under the priority policy";
+    this.priority = h("input", {
+      type: "number",
+      class: "iw-field",
+      step: 1,
+      title,
+      "data-testid": "priority",
+      onchange: () => this.doPriority(),
+      // JupyterLab takes Enter for itself, so that the field does not see its own change.
+      onkeydown: (event: KeyboardEvent) => {
+        if (event.key === "Enter") this.priority.blur();
+      },
+    });
+    const priority = h(
+      "label",
+      { class: "iw-group", title },
+      h("span", { class: "iw-dim" }, "Priority"),
+      this.priority,
+    );
+    this.actions = h("div", { class: "iw-actions" }, this.front, priority, this.cancel, this.failure);
     const sentences = h("div", { class: "iw-sentences" }, this.words, this.token, this.why);
     const beside = h("div", { class: "iw-beside" }, this.picture.element, sentences);
     const told = h("div", { class: "iw-told" }, this.bar, beside, this.actions);
@@ -177,16 +197,29 @@ export class RequestDetail {
     this.actions.hidden = info.ending !== null || session.cursor !== "live" || !session.commandable;
     this.front.hidden = place < 0;
     this.front.disabled = place === 0;
+    if (document.activeElement !== this.priority) this.priority.value = String(info.priority);
+  }
+
+  private doPriority(): void {
+    const priority = this.priority.valueAsNumber;
+    if (this.shown === null || !Number.isInteger(priority)) {
+      setText(this.failure, "A priority is a whole number.");
+      return;
+    }
+    this.run("set_priority", { request_id: this.shown.parentId, priority });
+  }
+
+  private run<N extends CommandName>(name: N, args: CommandArgs[N]): void {
+    this.context.session.command(name, args).then(
+      () => setText(this.failure, ""),
+      (error: Error) => setText(this.failure, error.message),
+    );
   }
 
   private button(text: string, title: string, id: "move-to-front" | "cancel"): HTMLButtonElement {
     const onclick = (): void => {
       if (this.shown === null) return;
-      const args: CommandArgs["cancel"] = { request_id: this.shown.parentId };
-      this.context.session.command(id === "cancel" ? "cancel" : "move_to_front", args).then(
-        () => setText(this.failure, ""),
-        (error: Error) => setText(this.failure, error.message),
-      );
+      this.run(id === "cancel" ? "cancel" : "move_to_front", { request_id: this.shown.parentId });
     };
     return h("button", { type: "button", class: "iw-button", title, "data-testid": id, onclick }, text);
   }
