@@ -66,6 +66,7 @@ ARROWS: dict[str, set[str]] = {
         "trace",
         "engine",
         "sim",
+        "widgets",  # whose cost it measures
         "simulate",
         "llm",
         "roofline",

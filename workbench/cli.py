@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     bench.add_argument("--json", metavar="FILE", help="write the figures to a file too, with machine and versions")
     bench.add_argument("--csv", metavar="FILE", help="the same as a table")
+    bench.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="ui: that long under traffic too")
     bench.add_argument("--charts", metavar="FOLDER", help="draw rooflines and curves as pages in this folder")
     args = parser.parse_args(argv)
     if args.command == "demo":
@@ -35,5 +36,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     from workbench.bench.run import Options, run_bench
 
     charts = None if args.charts is None else Path(args.charts)
-    options = Options(args.rounds, args.nano_vllm, charts, tuple(args.server))
+    options = Options(args.rounds, args.nano_vllm, charts, tuple(args.server), args.soak)
     return run_bench(args.what, options, args.list, args.json, args.csv)

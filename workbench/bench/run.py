@@ -28,6 +28,7 @@ from workbench.bench.server_peer import Server
 from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.startup_bench import startup_rows
 from workbench.bench.trace_bench import trace_rows
+from workbench.bench.ui import ui_rows
 from workbench.bench.workloads import workload
 from workbench.core.errors import WorkbenchError
 from workbench.embedded import model_path
@@ -43,13 +44,15 @@ Rows = list[dict[str, Any]]
 class Options:
     """What the measurements may ask. rounds: alternating ones. nano_vllm: a checkout of it, or None.
 
-    charts: a folder for charts, or None. servers: addresses of peers that are running.
+    charts: a folder for charts, or None. servers: addresses of peers that are running. soak: seconds that the ui
+    measurement keeps a dashboard open under traffic.
     """
 
     rounds: int = 5
     nano_vllm: str | None = None
     charts: Path | None = None
     servers: tuple[str, ...] = ()
+    soak: float = 0.0
 
     def draw(self, name: str, figure: Any) -> None:
         """Write a chart, if any are wanted."""
@@ -202,6 +205,11 @@ def startup(options: Options) -> Rows:
     return startup_rows(options.rounds)
 
 
+def ui(options: Options) -> Rows:
+    """The dashboard in a headless browser: frames, event to pixel, cost to the engine; --soak SECONDS for memory."""
+    return ui_rows(options.rounds, options.soak)
+
+
 def gpu(_: Options) -> Rows:
     """Kernels, steps and workloads on a GPU beside its measured limits; left out by default where there is none."""
     # Imported here for the same reason.
@@ -217,7 +225,8 @@ def _short(value: Any) -> Any:
 def _default_names() -> list[str]:
     import torch
 
-    return [name for name in MEASUREMENTS if name != "gpu" or torch.cuda.is_available()]
+    # A browser is asked for by name.
+    return [name for name in MEASUREMENTS if name != "ui" and (name != "gpu" or torch.cuda.is_available())]
 
 
 MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
@@ -234,6 +243,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
     "trace": trace,
     "latency": latency,
     "quant": quant,
+    "ui": ui,
     "gpu": gpu,
 }
 

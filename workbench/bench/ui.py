@@ -1,0 +1,142 @@
+"""What the views cost and how soon they show what happened: a real engine, a real browser without a GPU."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from workbench.bench.ui_page import Bridge, headless_browser
+from workbench.bench.workloads import workload
+from workbench.core.records import StepRecord
+from workbench.core.sampling_params import SamplingParams
+from workbench.llm import LLM
+from workbench.trace.metrics import percentile
+
+SIZE = {"width": 1600, "height": 1000}
+UPDATES = 20  # a second
+BLOCKS = 100_000
+FRAME_SECONDS = 10.0
+SAMPLES = 30  # of a soak
+READY = "() => window.bench?.frames > 0"
+MIB = 2**20
+
+Rows = list[dict[str, Any]]
+
+
+def ui_rows(rounds: int, soak: float) -> Rows:
+    """soak: seconds with the dashboard open and traffic running, 0 for none."""
+    with headless_browser() as browser:
+        rows = [*_frames(browser), *_cost(browser, rounds)]
+        return rows + _soak(browser, soak) if soak > 0 else rows
+
+
+def _row(what: str, value: float, unit: str, note: str) -> dict[str, Any]:
+    return {"what": what, "value": round(value, 3), "unit": unit, "note": note}
+
+
+@contextmanager
+def _dashboard(browser: Any, llm: LLM) -> Iterator[Any]:
+    """A page with all views of the engine, once the first frame has come."""
+    bridge, page = Bridge(llm), browser.new_page(viewport=SIZE)
+    try:
+        page.goto(bridge.url)
+        page.wait_for_function(READY)
+        yield page
+    finally:
+        page.close()
+        bridge.close()
+
+
+def _frames(browser: Any) -> Rows:
+    """Pictures a second and the way from an event to the screen, while a step is taken 20 times a second."""
+    recorded: dict[int, float] = {}
+
+    def note(record: StepRecord) -> None:
+        recorded[record.step] = time.time()
+
+    # Blocks of one token: as many of them as the views should bear, in little memory.
+    with LLM(num_gpu_blocks_override=BLOCKS, block_size=1, max_num_seqs=16) as llm:
+        llm.set_speed(UPDATES)
+        llm.hooks.on_step(note)
+        params = SamplingParams(temperature=0.8, max_tokens=300, ignore_eos=True)
+        handles = [llm.submit("Once upon a time there was", params) for _ in range(48)]
+        with _dashboard(browser, llm) as page:
+            page.locator(".iw-panel-blocks").scroll_into_view_if_needed()
+            page.wait_for_timeout(2000)
+            page.evaluate("() => { bench.drawn = 0; bench.delays.length = 0; }")
+            began = time.perf_counter()
+            page.wait_for_timeout(FRAME_SECONDS * 1000)
+            seconds = time.perf_counter() - began
+            drawn, delays = page.evaluate("() => [bench.drawn, bench.delays]")
+        for handle in handles:
+            handle.cancel()
+    to_pixel = [(at - recorded[step]) * 1e3 for step, at in delays if step in recorded]
+    return [
+        _row("frames", drawn / seconds, "a second", f"{BLOCKS:,} blocks, {UPDATES} steps a second; a screen has 60"),
+        _row("event to pixel, p50", percentile(to_pixel, 50), "ms", f"{len(to_pixel)} updates"),
+        _row("event to pixel, p95", percentile(to_pixel, 95), "ms", "up to 50 ms of it wait for the next update"),
+    ]
+
+
+def _cost(browser: Any, rounds: int) -> Rows:
+    """Throughput with everything open against nothing open, in alternation."""
+    with LLM(max_num_seqs=16) as llm:
+        items = workload("W2", llm.model.vocab_size)
+        prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
+        params = [SamplingParams(temperature=0.0, max_tokens=item.num_tokens, ignore_eos=True) for item in items]
+
+        def seconds() -> float:
+            began = time.perf_counter()
+            llm.generate(prompts, params, use_tqdm=False)
+            return time.perf_counter() - began
+
+        seconds()
+        ratios = []
+        for _ in range(rounds):
+            closed = seconds()
+            with _dashboard(browser, llm):
+                ratios.append(closed / seconds())
+    note = f"{rounds} rounds, {min(ratios):.3f} to {max(ratios):.3f}; the browser computes on the same processors"
+    return [_row("throughput, open / closed", statistics.median(ratios), "ratio", note)]
+
+
+def _soak(browser: Any, seconds: float) -> Rows:
+    """Memory of the page and of this process over time, and steps that did not reach the page."""
+    heap, resident = [], []
+    params = SamplingParams(temperature=0.8, max_tokens=120, ignore_eos=True)
+    with LLM(num_gpu_blocks_override=256, max_num_seqs=8) as llm, _dashboard(browser, llm) as page:
+        devtools = page.context.new_cdp_session(page)
+        pending = []
+        for _ in range(SAMPLES):
+            end = time.monotonic() + seconds / SAMPLES
+            while time.monotonic() < end:
+                pending = [handle for handle in pending if not handle.done()]
+                pending += [llm.submit("One day, Tom and his dog", params) for _ in range(12 - len(pending))]
+                page.wait_for_timeout(200)
+            devtools.send("HeapProfiler.collectGarbage")
+            heap.append(devtools.send("Runtime.getHeapUsage")["usedSize"] / MIB)
+            resident.append(_resident())
+        for handle in pending:
+            handle.cancel()
+        steps, lost, newest = page.evaluate("() => [bench.steps, bench.lost, bench.last]")
+        behind = llm.status().step - newest
+    third = SAMPLES // 3
+    rows = []
+    for name, values in (("page's heap", heap), ("kernel's memory", resident)):
+        parts = [statistics.mean(values[i * third : (i + 1) * third]) for i in range(3)]
+        story = f"MiB in thirds of {seconds:.0f} s: {', '.join(f'{part:.1f}' for part in parts)}"
+        rows.append(_row(f"{name}, last third / middle", parts[2] / parts[1], "ratio", story))
+    note = f"of {steps:,}; at the end the page is {behind} behind"
+    return [*rows, _row("steps that did not reach the page", lost, "steps", note)]
+
+
+def _resident() -> float:
+    """MiB of this process; where the system does not tell how much is in use now, the most that it was."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 / MIB
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
