@@ -39,6 +39,7 @@ from workbench.kernel_check import KernelCheck
 from workbench.kernel_table import Kernels
 from workbench.ledger import Ledger
 from workbench.roofline import Roofline, batch_of, make_roofline
+from workbench.steps import Steps
 from workbench.trace import Trace
 from workbench.trace.why import Why
 from workbench.waste import Waste, waste_of
@@ -248,9 +249,9 @@ class LLM:
         """Go on after a pause."""
         self._loop.resume()
 
-    def step(self, n: int = 1) -> list[StepRecord]:
-        """Pause and do n steps (fewer if the work runs out); returns their records."""
-        return self._loop.step(n).result()
+    def step(self, n: int = 1) -> Steps:
+        """Pause and do n steps (fewer if the work runs out); returns the list of their records."""
+        return Steps(self._loop.step(n).result())
 
     def wait_until_paused(self, timeout: float | None = None) -> LoopStatus:
         """Wait in this cell until the engine pauses, at a breakpoint say, or has nothing to do; returns its status.

@@ -4,13 +4,15 @@ Records are plain values (strings, numbers, tuples), so that they can be saved, 
 step follows from the state before it and the step's record; trace/replay.py holds that rule.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from workbench.core.config import PoolShape
-from workbench.core.scheduler_output import Decision
+from workbench.core.reasons import explain
+from workbench.core.scheduler_output import Action, Decision
 
 SCHEMA_VERSION = 2  # 1 had no pool in its records: it could not change
 
@@ -90,11 +92,12 @@ class StepTimes(NamedTuple):
     update: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StepRecord:
     """Everything that a step decided and did. time: seconds on the engine's clock when the step began.
 
-    token_budget, max_num_seqs and pool are the limits in force; num_free_blocks is counted after the step.
+    token_budget, max_num_seqs and pool are the limits in force; num_free_blocks is counted after the step. Its repr is
+    one line; print() adds what was decided about each request.
     """
 
     step: int
@@ -117,6 +120,39 @@ class StepRecord:
         """Seconds from the start of the step to its end."""
         return sum(self.times)
 
+    def sentences(self) -> list[tuple[tuple[str, ...], str]]:
+        """What was decided, in plain English: requests of which the same holds, and the sentence."""
+        groups: dict[str, list[str]] = {}
+        for decision in self.decisions:
+            groups.setdefault(explain(decision), []).append(decision.request_id)
+        return [(tuple(ids), sentence) for sentence, ids in groups.items()]
+
+    def __repr__(self) -> str:
+        counts = Counter(decision.action for decision in self.decisions)
+        did = [f"{counts[action]} {words}" for action, words in _ACTION_WORDS.items() if counts[action]]
+        return (
+            f"StepRecord(step {self.step}: {', '.join(did) or 'no request'}; {self.num_scheduled_tokens:,} of "
+            f"{self.token_budget:,} tokens; {self.num_free_blocks:,} of {self.pool.num_blocks:,} blocks free; "
+            f"{self.duration * 1e3:.1f} ms)"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *(f"  {some_ids(ids)}: {sentence}" for ids, sentence in self.sentences())])
+
+
+_ACTION_WORDS = {
+    Action.PREFILL: "prefilling",
+    Action.DECODE: "decoding",
+    Action.WAIT: "waiting",
+    Action.PREEMPT: "preempted",
+}
+
+
+def some_ids(ids: Sequence[object], most: int = 8) -> str:
+    """ "r1 r2 r3", or the first few and how many more there are."""
+    more = f" and {len(ids) - most:,} more" if len(ids) > most else ""
+    return " ".join(map(str, ids[:most])) + more
+
 
 class RequestState(NamedTuple):
     """A live request as it stands after a step."""
@@ -133,7 +169,7 @@ class RequestState(NamedTuple):
     num_preemptions: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """The whole state after step `step` (-1: before the first one).
 
@@ -162,3 +198,28 @@ class Snapshot:
     def block_size(self) -> int:
         """Tokens that a block holds."""
         return self.pool.block_size
+
+    def __repr__(self) -> str:
+        cached = sum(bool(self.block_hashes[block]) for block in self.free_blocks)
+        used = self.num_blocks - len(self.free_blocks)
+        head = (
+            f"Snapshot(after step {self.step}: {len(self.running):,} running, {len(self.waiting):,} waiting; "
+            f"{self.num_blocks:,} blocks of {self.block_size} tokens: {used:,} used, {cached:,} cached, "
+            f"{len(self.free_blocks) - cached:,} empty)"
+        )
+        lines = [head]
+        for name, ids in (("running", self.running), ("waiting", self.waiting)):
+            for request_id in ids[:_MOST_LINES]:
+                request = self.requests[request_id]
+                known = len(request.prompt_token_ids) + len(request.output_token_ids)
+                blocks = self.block_tables.get(request_id, ())
+                where = f", in blocks {some_ids(blocks)}" if blocks else ""
+                lines.append(
+                    f"  {name} {request_id}: {request.num_computed_tokens:,} of {known:,} tokens computed{where}"
+                )
+            if len(ids) > _MOST_LINES:
+                lines.append(f"  and {len(ids) - _MOST_LINES:,} more {name}")
+        return "\n".join(lines)
+
+
+_MOST_LINES = 20  # of requests in each queue

@@ -1,7 +1,7 @@
 """Breakpoints: conditions on a step's record at which the engine pauses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workbench.core.errors import ConfigError
 from workbench.core.records import BlockEventKind, StepRecord
@@ -17,7 +17,7 @@ class Breakpoint:
     """A condition. check(record) says in words what happened, or None. name: for lists and messages."""
 
     name: str
-    check: Check
+    check: Check = field(repr=False)
 
 
 def make_breakpoint(

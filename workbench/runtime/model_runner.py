@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, EngineClosedError, KVCacheTooSmallError
@@ -205,17 +207,29 @@ class TorchModelRunner:
             raise ConfigError(f"kernel_backend={self._kernel_backend!r} cannot run here: {error}") from error
 
     def _compile_kernels(self) -> None:
-        # One token through block 0, which nobody owns yet: the first prompt should not have to wait for compilers.
+        # The first prompt should not have to wait for compilers: they see one row and two, whose layouts are two types
+        # to a compiler, and every way to draw. Nobody owns block 0 yet.
         # Not the caller's kernels: what they raise belongs to a request.
-        one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
-        table, device = np.zeros((1, 1), np.int32), self._device
+        kernels, device = self._own_kernels, self._device
+        table = np.zeros((1, 1), np.int32)
+
+        def compute(count: int) -> None:
+            ones, zeros = np.ones(count, np.int64), np.zeros(count, np.int64)  # requests of one token, all in block 0
+            ends, size = np.arange(count + 1), self._kv.pool.block_size
+            meta = make_metadata(ends, ones, zeros, table, size, device, kernels.query_tile)
+            tokens = torch.zeros(count, dtype=torch.int64, device=device)
+            self._model.forward(tokens, meta, self._kv.layers, kernels, None)
+
+        def draw() -> None:
+            logits = torch.zeros(2, self._spec.vocab_size, device=device)
+            counts = np.zeros(self._spec.vocab_size, np.int32)
+            kernels.apply_penalties(logits[0], counts, counts > 0, 1.1, 0.1, 0.1)
+            kernels.draw(logits, [0.5, 0.5], [1.0, 1.0], [0, 2], [1.0, 0.9], [0.0, 0.0])
+
+        parts = [partial(compute, 1), partial(compute, 2), draw]
         with torch.inference_mode(), torch_threads(1), on_device(device):
-            meta = make_metadata(
-                np.array([0, 1]), one, zero, table, self._kv.pool.block_size, device, self._own_kernels.query_tile
-            )
-            self._model.forward(
-                torch.zeros(1, dtype=torch.int64, device=device), meta, self._kv.layers, self._own_kernels, None
-            )
+            for part in tqdm(parts, desc="Compiling kernels", unit="part", delay=1.0, leave=False):
+                part()
 
     def _record(self) -> DecodeGraphs | None:
         """Decode steps over the pool as it is now: graphs hold its addresses."""
