@@ -22,6 +22,7 @@ from workbench.bench.trace_bench import trace_rows
 from workbench.bench.workloads import Item
 from workbench.cli import main
 from workbench.core.errors import ConfigError, MissingPackageError
+from workbench.runtime import machine
 
 # A stand-in with the names and calls of the real one, written for this test: it counts what it is asked to do.
 STAND_IN = {
@@ -121,8 +122,8 @@ def test_the_simulator_s_row_counts_what_it_simulated():
 
 
 def test_the_trace_s_rows_are_of_one_trace_recorded_and_loaded():
-    recorded, loaded = trace_rows(num_steps=600)
-    assert (recorded["steps"], loaded["steps"]) == (600, 600)
+    recorded, loaded = trace_rows(num_steps=300)
+    assert (recorded["steps"], loaded["steps"]) == (300, 300)
     assert recorded["records MiB"] == pytest.approx(loaded["records MiB"], rel=0.2)
     assert (recorded["bound MiB"], loaded["bound MiB"]) == ("576", "none")
     assert recorded["at() median ms"] > 0
@@ -158,8 +159,11 @@ def test_a_decode_step_by_context():
 
 def test_steps_beside_the_machine_s_limits(monkeypatch):
     monkeypatch.setattr(limits_bench, "BATCHES", (1, 2))
+    monkeypatch.setattr(limits_bench, "PREFILL", 24)
+    monkeypatch.setitem(machine.COPY_BYTES, "cpu", 2**20)
+    monkeypatch.setitem(machine.MATMUL_SIZE, "cpu", 64)
     rows = limits_bench.limits_rows(limits_bench.limits_rooflines())
-    assert [row["step"] for row in rows] == ["prefill, 512 tokens", "decode, batch 1", "decode, batch 2"]
+    assert [row["step"] for row in rows] == ["prefill, 24 tokens", "decode, batch 1", "decode, batch 2"]
     assert all(row["ms"] > 0 and row["copy GB/s"] > 0 for row in rows)
 
 

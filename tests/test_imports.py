@@ -59,9 +59,10 @@ ARROWS: dict[str, set[str]] = {
     "simulate": {"core", "trace", "sim", "compare", "tables"},
     "traffic": {"core", "sim", "engine"},
     "traffic_job": {"core", "sim", "engine", "traffic"},
+    "limits_job": {"core", "engine"},
     "what_if": {"core", "trace", "sim", "simulate"},
     "__init__": {"core", "trace", "sim", "engine", "llm", "quality", "show", "simulate", "traffic"},
-    "widgets": {"core", "trace", "engine", "sim", "traffic_job", "what_if"},
+    "widgets": {"core", "trace", "engine", "sim", "limits_job", "traffic_job", "what_if"},
     "server": {"core", "trace", "engine", "llm"},
     "bench": {
         "core",

@@ -6,12 +6,19 @@ import torch
 from workbench import LLM, SamplingParams
 from workbench.core.errors import InvalidRequestError
 from workbench.core.machine import MachineLimits
-from workbench.roofline import Work, make_roofline, step_work
-from workbench.runtime.machine import measure_limits
+from workbench.core.work import Work, step_work, work_sizes
+from workbench.roofline import make_roofline
+from workbench.runtime import machine
 
 PARTS = ["layer matrices", "output head", "attention", "norms, rotary, activation", "rest"]
 GREEDY = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
 LIMITS = MachineLimits("cpu", "float32", 1, 1e10, 1e11)
+
+
+@pytest.fixture(autouse=True)
+def _small_measurements(monkeypatch):
+    monkeypatch.setitem(machine.COPY_BYTES, "cpu", 2**20)
+    monkeypatch.setitem(machine.MATMUL_SIZE, "cpu", 64)
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +35,14 @@ def test_the_work_of_a_step_is_counted_from_its_record(llm):
     per_layer = 192 * (192 + 2 * 64) + 192 * 192 + 3 * 192 * 512
     assert sum(r.shape[0] * r.shape[1] for r in llm.weights() if r.quantizable) == 6 * per_layer
     matrices, head = 6 * per_layer, spec.vocab_size * spec.hidden_size
+    assert llm._runner.work() == work_sizes(spec, llm.weights())  # what views count with
     per_pair = 4 * 6 * 32 * 6  # a multiplication and an addition for K and for V; heads, head size, layers
-    assert step_work(first, spec, llm.weights()) == {
+    assert step_work(first, work_sizes(spec, llm.weights())) == {
         "layer matrices": Work(4 * matrices, 2 * 5 * matrices),
         "output head": Work(4 * head, 2 * 2 * head),
         "attention": Work(5 * spec.kv_bytes_per_token, (1 + 2 + 3 + 1 + 2) * per_pair),
     }
-    assert step_work(last, spec, llm.weights()) == {
+    assert step_work(last, work_sizes(spec, llm.weights())) == {
         "layer matrices": Work(4 * matrices, 2 * 2 * matrices),
         "output head": Work(4 * head, 2 * 2 * head),
         "attention": Work((6 + 5) * spec.kv_bytes_per_token, (6 + 5) * per_pair),
@@ -50,7 +58,7 @@ def test_limits_are_the_larger_of_reading_and_computing(llm):
     record = llm.trace.records()[-1]
     seconds = dict.fromkeys(PARTS, 1e-3)
     found = make_roofline(record, llm.model, llm.weights(), seconds, LIMITS)
-    for name, work in step_work(record, llm.model, llm.weights()).items():
+    for name, work in step_work(record, work_sizes(llm.model, llm.weights())).items():
         reading, computing = work.bytes / 1e10, work.flops / 1e11
         assert found[name].limit_seconds == max(reading, computing)
         assert found[name].bound == ("memory" if reading >= computing else "arithmetic")
@@ -91,9 +99,9 @@ def test_nothing_to_look_at_is_refused(llm):
 
 
 def test_the_machine_is_measured():
-    limits = measure_limits(torch.device("cpu"), torch.float32, rounds=1)
+    limits = machine.measure_limits(torch.device("cpu"), torch.float32, rounds=1)
     assert limits.copy_bandwidth > 0
     assert limits.matmul_peak > 0
     assert "float32" in str(limits)
-    other = measure_limits(torch.device("cpu"), torch.bfloat16, rounds=1)
+    other = machine.measure_limits(torch.device("cpu"), torch.bfloat16, rounds=1)
     assert other.dtype in ("float32", "bfloat16")  # whichever this processor multiplies faster

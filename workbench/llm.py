@@ -18,11 +18,11 @@ from workbench.core.config import (
     resolve_scheduler_config,
 )
 from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError, WrongKernelError
-from workbench.core.machine import MachineLimits
 from workbench.core.policy import Policy, make_policy
 from workbench.core.records import SettingChange, Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.settings import Settings, resolved_settings
+from workbench.core.work import batch_of
 from workbench.embedded import starters
 from workbench.engine.breakpoints import Breakpoint, make_breakpoint
 from workbench.engine.change import Change
@@ -38,7 +38,7 @@ from workbench.engine.request_stream import RequestStream
 from workbench.kernel_check import KernelCheck
 from workbench.kernel_table import Kernels
 from workbench.ledger import Ledger
-from workbench.roofline import Roofline, batch_of, make_roofline
+from workbench.roofline import Roofline, make_roofline
 from workbench.steps import Steps
 from workbench.trace import Trace
 from workbench.trace.why import Why
@@ -142,7 +142,6 @@ class LLM:
             reload=lambda method: load_model(dataclasses.replace(args, quantization=method)),
         )
         self._runner = runner
-        self._limits: MachineLimits | None = None
         self.engine_id = uuid.uuid4().hex[:12]
         settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
         info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
@@ -463,10 +462,10 @@ class LLM:
         batch = batch_of(record)
         if not batch:
             raise InvalidRequestError(f"step {record.step} computed no tokens; name another one")
-        if self._limits is None:
-            self._limits = self._runner.measure_limits()
+        if self._client.limits is None:
+            self._client.limits = self._runner.measure_limits()
         seconds = self._loop.call(lambda: self._runner.time_parts(batch))
-        return make_roofline(record, self.model, self.weights(), seconds, self._limits)
+        return make_roofline(record, self.model, self.weights(), seconds, self._client.limits)
 
     def _last_computing(self) -> StepRecord:
         for record in reversed(self.trace.records()):
@@ -580,8 +579,8 @@ class LLM:
         return self.view("dashboard", height, embed_trace=embed_trace)
 
     def view(self, name: str, height: int = 0, *, embed_trace: bool = False) -> "EngineWidget":
-        """One view: "blocks", "timeline", "requests", "memory", "latency", "playground", "controls", "knobs",
-        "traffic" or "what_if".
+        """One view: "blocks", "timeline", "requests", "memory", "latency", "kernels", "playground", "controls",
+        "knobs", "traffic" or "what_if".
 
         height and embed_trace as for `dashboard`.
         """

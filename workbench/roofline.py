@@ -12,25 +12,17 @@ from workbench.core.config import ModelSpec
 from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
 from workbench.core.weights import WeightRow
+from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, batch_of, step_work, work_sizes
 from workbench.tables import html_table, milliseconds, text_table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-MATRICES, HEAD, ATTENTION = "layer matrices", "output head", "attention"
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HEADER = ("part", "MiB read", "MFLOP", "measured", "at the limit", "reached", "bound by")
 _COLOURS = {MATRICES: "#3b6fc4", HEAD: "#00936a", ATTENTION: "#c8501e", "forward": "#8a5bb5"}
 
 # Parts have similar intensities: their labels take different sides.
 _SIDES = {HEAD: "bottom right", MATRICES: "top right", "forward": "middle left", ATTENTION: "bottom center"}
-
-
-class Work(NamedTuple):
-    """What a part has to read at least, in bytes, and compute, in floating-point operations."""
-
-    bytes: float
-    flops: float
 
 
 class Part(NamedTuple):
@@ -46,33 +38,6 @@ class Part(NamedTuple):
     def reached(self) -> float | None:
         """The share of the limit that was reached; above 1 where weights came from a cache and not from memory."""
         return None if self.limit_seconds is None or not self.seconds else self.limit_seconds / self.seconds
-
-
-def batch_of(record: StepRecord) -> list[tuple[int, int]]:
-    """(new tokens, context with them) of every request that computed something in that step."""
-    return [(d.num_tokens, d.num_computed + d.num_tokens) for d in record.decisions if d.num_tokens]
-
-
-def step_work(record: StepRecord, spec: ModelSpec, weights: Sequence[WeightRow]) -> dict[str, Work]:
-    """What that step had to read and compute: weights once, each request's KV once a layer.
-
-    Activations, norms and embeddings' rows are left out; sliding windows are not taken into account.
-    """
-    batch = batch_of(record)
-    tokens = sum(new for new, _ in batch)
-    matrices = [row for row in weights if row.quantizable]
-    numbers = sum(row.shape[0] * row.shape[1] for row in matrices)
-    head = spec.vocab_size * spec.hidden_size
-    kv_bytes = record.pool.bytes_per_block / record.pool.block_size
-    pairs = sum(new * (context - new) + new * (new + 1) // 2 for new, context in batch)
-    return {
-        MATRICES: Work(sum(row.bytes for row in matrices), 2 * tokens * numbers),
-        HEAD: Work(head * _BYTES[spec.dtype], 2 * len(record.sampled) * head),
-        ATTENTION: Work(
-            sum(context for _, context in batch) * kv_bytes,
-            4 * pairs * spec.num_heads * spec.head_size * spec.num_layers,
-        ),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +196,7 @@ def make_roofline(
     limits: MachineLimits,
 ) -> Roofline:
     """Put a record's work beside the seconds that its parts take and the machine's limits."""
-    work = step_work(record, spec, weights)
+    work = step_work(record, work_sizes(spec, weights))
     parts = [_part(name, work.get(name), taken, limits) for name, taken in seconds.items()]
     whole = Work(sum(each.bytes for each in work.values()), sum(each.flops for each in work.values()))
     parts.append(_part("forward", whole, record.times.forward, limits))

@@ -2,10 +2,10 @@
 
     python extension/dev/make_trace.py OUT.json [--blocks N] [--requests N] [--steps N]
 
-The file holds {engine, payload, snapshots, why, preview, comparison, explained}: the first two as the protocol has
-them, snapshots as [step, Snapshot] of some steps, so that a test can compare its own rebuilt states, why as request
-id -> what the command answers, what the commands traffic_preview and what_if answer, and explained as [decision,
-sentence].
+The file holds {engine, payload, latency, kernels, snapshots, why, preview, comparison, explained}: the first two as
+the protocol has them, latency and kernels as Python counts them, snapshots as [step, Snapshot] of some steps, so that
+a test can compare its own rebuilt states, why as request id -> what the command answers, what the commands
+traffic_preview and what_if answer, and explained as [decision, sentence].
 """
 
 import argparse
@@ -18,13 +18,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.core.config import PoolShape, SchedulerConfig
+from workbench.core.config import ModelSpec, PoolShape, SchedulerConfig
+from workbench.core.machine import MachineLimits
 from workbench.core.policy import POLICIES, Policy
 from workbench.core.reasons import explain
 from workbench.core.records import SettingChange, Snapshot, StepRecord, StepTimes, setting_text
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
+from workbench.core.weights import WeightRow
+from workbench.core.work import ATTENTION, HEAD, MATRICES, work_sizes
+from workbench.roofline import make_roofline
 from workbench.sim.recipe import preview, workload_from_recipe
 from workbench.simulate import compare, simulate
 from workbench.trace import Trace
@@ -38,6 +42,28 @@ WORDS = (
 )
 PUNCTUATION = [".", ",", "!", "\n"]
 VOCABULARY = ["", *PUNCTUATION, *(" " + word for word in WORDS.split())]
+
+# A model and a machine for the kernel view.
+MODEL = ModelSpec(
+    name="bundled tiny stories model",
+    architecture="LlamaForCausalLM",
+    backend="decoder",
+    device="cpu",
+    dtype="bfloat16",
+    vocab_size=4096,
+    max_model_len=1024,
+    num_layers=6,
+    hidden_size=192,
+    num_heads=6,
+    num_kv_heads=2,
+    head_size=32,
+    num_parameters=4_600_000,
+    weight_bytes=9_200_000,
+    kv_bytes_per_token=1536,
+    eos_token_ids=(0,),
+)
+WEIGHTS = [WeightRow("matrices", (2304, 1024), "bfloat16", 4_718_592, quantizable=True)]
+LIMITS = MachineLimits("cpu", "bfloat16", 2, 2.4e10, 2.1e11)
 
 
 def main() -> None:
@@ -122,6 +148,7 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
             "status": status(config, scheduler, clock, records[-1].step),
         },
         "latency": latency(records),
+        "kernels": kernels(records),
         "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
         "preview": preview(workload_from_recipe({"urgent_fraction": 0.3}, len(VOCABULARY))),
         "comparison": compare(trace, simulate(trace, max_num_seqs=4, scheduling_policy="sjf")).to_json(),
@@ -146,6 +173,17 @@ def latency(records: list[StepRecord]) -> dict[str, Any]:
     good = goodput(records, slo, measured)
     told = {"slo": plain(slo), "met": good.met, "ended": good.ended, "per_second": good.per_second}
     return {"samples": found, **told}
+
+
+def kernels(records: list[StepRecord]) -> list[Any]:
+    """[step, [[part, bytes, operations, limit in s, bound]], share of it] of some steps, as llm.roofline() has them."""
+    found = []
+    for record in records[::23]:
+        if record.num_scheduled_tokens:
+            parts = make_roofline(record, MODEL, WEIGHTS, dict.fromkeys((MATRICES, HEAD, ATTENTION), 1.0), LIMITS).parts
+            rows = [[part.name, *(part.work or ()), part.limit_seconds, part.bound] for part in parts]
+            found.append([record.step, rows, parts[-1].reached])
+    return found
 
 
 def turn_pool_knob(scheduler: Scheduler, num_blocks: int, small_blocks: bool, clock: float) -> list[StepRecord]:
@@ -223,6 +261,8 @@ def status(config: SchedulerConfig, scheduler: Scheduler, clock: float, step: in
         "policies": [*POLICIES],
         "num_running": len(scheduler.running),
         "num_waiting": len(scheduler.waiting),
+        "work": work_sizes(MODEL, WEIGHTS)._asdict(),
+        "limits": LIMITS._asdict(),
         "memory": [
             {"name": "Weights", "kind": "weights", "bytes": 9_200_000},
             {"name": "KV cache in use", "kind": "kv_used", "bytes": 0},

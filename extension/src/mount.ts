@@ -8,7 +8,7 @@ import { Stage } from "./ui/stage.ts";
 import { followTheme, type Theme } from "./ui/theme.ts";
 import { ComparePanel } from "./views/compare.ts";
 import { awayNote, shownMode, toggleRunning } from "./views/controls.ts";
-import { isViewName, VIEW_NAMES, type ViewName, VIEWS } from "./views/index.ts";
+import { DASHBOARD, isViewName, type ViewName, VIEWS } from "./views/index.ts";
 
 /** Show `view` ("dashboard" or a view's name) of a session; height in pixels, 0 for the view's own. */
 export function mount(session: Session, view: string, element: HTMLElement, height = 0): () => void {
@@ -21,7 +21,7 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   const style = h("style", {}, styles);
   element.append(style, root);
   const stage = new Stage(session, root);
-  const names: readonly ViewName[] = view === "dashboard" ? VIEW_NAMES : isViewName(view) ? [view] : [];
+  const names: readonly ViewName[] = view === "dashboard" ? DASHBOARD : isViewName(view) ? [view] : [];
   if (names.length === 0) root.append(h("p", { class: "iw-note", role: "alert" }, `There is no view “${view}”.`));
   if (height > 0) root.style.setProperty("--iw-height", `${height}px`);
   const grid = h("div", { class: "iw-grid" });

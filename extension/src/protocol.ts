@@ -55,6 +55,24 @@ export interface MemoryRow {
   bytes: number;
 }
 
+/** What decides a step's bytes and operations; workbench/core/work.py says what each means. */
+export interface WorkSizes {
+  matrix_bytes: number;
+  matrix_numbers: number;
+  head_bytes: number;
+  head_numbers: number;
+  pair_flops: number;
+}
+
+/** What the machine can do, as measured: bytes and floating-point operations a second. */
+export interface MachineLimits {
+  device: string;
+  dtype: string;
+  threads: number;
+  copy_bandwidth: number;
+  matmul_peak: number;
+}
+
 export interface Status {
   state: EngineMode;
   paused_at: number | null;
@@ -75,6 +93,10 @@ export interface Status {
   memory: MemoryRow[];
   /** A saved trace has none. */
   device?: DeviceReading | null;
+  /** Null where no model computes; a saved trace has neither. */
+  work?: WorkSizes | null;
+  /** Null until they were measured. */
+  limits?: MachineLimits | null;
   /** Steps that the recorder has forgotten. */
   dropped_steps: number;
   /** What went wrong; while paused at a breakpoint: its name and what happened in the step. */
@@ -82,7 +104,7 @@ export interface Status {
   /** Names of the breakpoints that are set. Traces saved before there were any lack it. */
   breakpoints?: string[];
   /** What goes on beside the engine for its views, the newest of each kind. */
-  jobs?: { traffic?: TrafficProgress; what_if?: WhatIfProgress };
+  jobs?: { traffic?: TrafficProgress; what_if?: WhatIfProgress; limits?: LimitsProgress };
 }
 
 export type KnobValue = number | string | boolean | null;
@@ -127,6 +149,13 @@ export interface TrafficProgress {
   total: number;
   sent: number;
   finished: number;
+  message: string | null;
+}
+
+export interface LimitsProgress {
+  state: "running" | "done" | "stopped" | "failed";
+  done: number;
+  total: number;
   message: string | null;
 }
 
@@ -215,6 +244,8 @@ export interface CommandArgs {
   traffic_stop: Record<string, never>;
   what_if: { settings: Record<string, unknown>; recipe?: Recipe };
   what_if_stop: Record<string, never>;
+  measure_machine: Record<string, never>;
+  measure_machine_stop: Record<string, never>;
   abort_all: Record<string, never>;
 }
 

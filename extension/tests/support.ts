@@ -144,6 +144,12 @@ export interface RecordedTrace {
     ended: number;
     per_second: number;
   };
+  /** What llm.roofline() makes of some steps. */
+  kernels: [
+    step: number,
+    parts: [name: string, bytes: number, flops: number, limit: number, bound: string][],
+    reached: number,
+  ][];
   snapshots: [step: number, snapshot: SnapshotWire][];
   why: Record<string, WhyResult>;
   preview: PreviewResult;

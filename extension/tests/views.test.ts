@@ -11,6 +11,7 @@ import { histogram } from "../src/views/histogram.ts";
 import { endToEnd, goodput, readLimit } from "../src/views/latency_goodput.ts";
 import type { DeviceReading } from "../src/protocol.ts";
 import { deviceFacts } from "../src/views/device_facts.ts";
+import { batchOf, kernelParts } from "../src/views/kernel_rows.ts";
 import { ledger } from "../src/views/memory_rows.ts";
 import { nextPowerOfTwo, wasteRows } from "../src/views/waste_rows.ts";
 import { requestRows, sortRows } from "../src/views/request_rows.ts";
@@ -372,4 +373,35 @@ test("a branch keeps the prompt and the tokens up to the picked one, or puts ano
   assert.deepEqual(choicesAt(r1, 9, 4), []);
   assert.equal(sharedBlocks(store.stateAt(0)!, "r1", "r1"), 2);
   assert.equal(sharedBlocks(store.stateAt(3)!, "r1", "r2"), 0);
+});
+
+test("the kernel view's bytes, operations and limits are those of llm.roofline()", () => {
+  const { payload: recorded, kernels } = recordedTrace();
+  const store = new TraceStore();
+  store.applyFrame(recorded);
+  const { work, limits } = store.status!;
+  assert.ok(kernels.length > 5);
+  for (const [step, wanted, reached] of kernels) {
+    const { record } = store.stepAt(step)!;
+    const parts = kernelParts(record, work!, limits!);
+    assert.deepEqual(
+      parts.map((part) => [part.name, part.bytes, part.flops, part.limit, part.bound]),
+      wanted,
+    );
+    assert.equal(parts.at(-1)!.limit! / record.times.forward, reached);
+    assert.equal(batchOf(record).tokens, record.num_scheduled_tokens);
+    assert.deepEqual(
+      kernelParts(record, work!, null).map((part) => [part.limit, part.bound]),
+      wanted.map(() => [null, null]),
+    );
+  }
+});
+
+test("a step in which nobody computed has no parts", () => {
+  const { payload: recorded } = recordedTrace();
+  const store = new TraceStore();
+  store.applyFrame(recorded);
+  const { record } = store.steps.find((step) => step.record.num_scheduled_tokens === 0)!;
+  assert.deepEqual(kernelParts(record, store.status!.work!, store.status!.limits!), []);
+  assert.deepEqual(batchOf(record), { tokens: 0, requests: 0 });
 });

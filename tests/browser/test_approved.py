@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = ROOT / "extension" / "tests" / "trace.json.gz"
 APPROVED = Path(__file__).parent / "approved"
-VIEWS = "controls,playground,blocks,timeline,requests,memory,latency,traffic,what_if,compare"
+VIEWS = "controls,playground,blocks,timeline,requests,memory,latency,kernels,traffic,what_if,compare"
 
 # state -> the harness's query
 STATES = {
@@ -95,7 +95,7 @@ def sheet(browser: Browser, site: str) -> Iterator[Sheet]:
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
-        page.wait_for_function("() => window.harness?.cleanups.length === 10")
+        page.wait_for_function("() => window.harness?.cleanups.length === 11")
         page.add_style_tag(content=STYLE)
         picture_of(page)
         if state == "picked":
@@ -161,7 +161,7 @@ def test_a_change_of_layout_or_colour_is_noticed_in_the_view_that_it_is_in(sheet
         assert any(line.startswith(f"{view}:") for line in found), (view, found)
         style.evaluate("style => style.remove()")
     page.add_style_tag(content=".iw { filter: brightness(0.85); }")
-    assert len(differences(page, picture_of(page), approved)) == 10
+    assert len(differences(page, picture_of(page), approved)) == 11
 
 
 def test_the_approved_pictures_are_small_and_none_is_left_over() -> None:

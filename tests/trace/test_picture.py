@@ -19,6 +19,7 @@ VIEWS = (
     "requests",
     "memory",
     "latency",
+    "kernels",
     "playground",
     "controls",
     "traffic",
@@ -51,10 +52,13 @@ def test_every_view_has_its_picture_and_the_schedulers_numbers(view):
     assert facts["requests"].startswith(f"{len(state.running)} running, {len(state.waiting)} waiting, ")
     assert facts["tokens sampled"] == str(tokens)
     assert drawn.step == 39
+    if view == "kernels":
+        last = trace.record(39)
+        assert facts["step 39"].startswith(f"{last.num_scheduled_tokens} tokens in 0.00 ms: schedule 0.00 ms, prepare ")
     page = drawn.to_html()
     assert "&lt;fake&gt; &amp; co" in page
     assert "<script" not in page
-    assert (drawn.svg == "") == (view in ("memory", "playground", "controls", "what_if"))
+    assert (drawn.svg == "") == (view in ("memory", "kernels", "playground", "controls", "what_if"))
     if drawn.svg:
         source = re.search(r"base64,([^\"]+)", page)[1]
         assert ET.fromstring(base64.b64decode(source)).tag.endswith("svg")

@@ -1,4 +1,4 @@
-"""A view sends traffic, swaps the policy and asks what would have been; the engine and its page stay free meanwhile."""
+"""A view sends traffic, measures the machine, swaps the policy and asks what would have been; nobody waits for it."""
 
 import threading
 
@@ -8,6 +8,7 @@ from tests.engine.helpers import VOCAB, Engine, wait_until
 from tests.widgets.test_engine_widget import Page, make_widget
 from workbench import what_if
 from workbench.core.errors import ConfigError
+from workbench.core.machine import MachineLimits
 from workbench.core.policy import Policy
 from workbench.sim.recipe import preview, workload_from_recipe
 from workbench.simulate import compare, simulate
@@ -15,6 +16,7 @@ from workbench.trace import Trace
 from workbench.widgets.trace_widget import TraceWidget
 
 RECIPE = {"arrivals": "bursts", "num_bursts": 2, "burst_size": 4, "interval": 0.02, "prompt_len": [4, 9], "seed": 5}
+LIMITS = MachineLimits("cpu", "float32", 2, 2e10, 1e11)
 RECIPE = {**RECIPE, "output_len": [3, 6]}
 
 
@@ -338,3 +340,44 @@ def test_the_still_of_what_if_is_the_last_answer_s_own_picture(engine, held, kin
     assert later != key
     assert "<svg" in after
     assert "max_num_seqs: 8 → 1" in after
+
+
+def test_the_machine_is_measured_beside_the_engine_once_at_a_time(engine, monkeypatch):
+    told, go_on = threading.Event(), threading.Event()
+
+    def measure_limits(progress):
+        progress(1, 2)
+        told.set()
+        assert go_on.wait(10)
+        progress(2, 2)
+        return LIMITS
+
+    monkeypatch.setattr(engine.core.runner, "measure_limits", measure_limits)
+    widget = make_widget(engine)
+    page, client = Page(widget), widget.keep
+    assert page.command("measure_machine")["ok"]
+    job = client.jobs["limits"]
+    assert told.wait(10)
+    assert job.progress() == {"state": "running", "done": 1, "total": 2, "message": None}
+    assert "being measured already" in page.command("measure_machine")["error"]["message"]
+    assert client.limits is None
+    go_on.set()
+    wait_until(lambda: not job.running)
+    assert client.limits is LIMITS
+    assert job.progress() == {"state": "done", "done": 2, "total": 2, "message": None}
+
+    told.clear()
+    go_on.clear()
+    page.command("measure_machine")
+    assert told.wait(10)
+    page.command("measure_machine_stop")
+    go_on.set()
+    wait_until(lambda: client.jobs["limits"].progress()["state"] == "stopped")
+    assert client.jobs["limits"].progress()["done"] == 1
+
+
+def test_an_engine_without_a_model_says_that_there_is_nothing_to_measure(engine):
+    widget = make_widget(engine)
+    Page(widget).command("measure_machine")
+    wait_until(lambda: widget.keep.jobs["limits"].progress()["state"] == "failed")
+    assert "no machine to measure" in widget.keep.jobs["limits"].progress()["message"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from workbench.core.errors import InvalidRequestError, SamplingParamsError
+from workbench.core.machine import MachineLimits
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.change import Change
 from workbench.engine.engine_loop import EngineLoop
@@ -40,6 +41,7 @@ class EngineClient:
         self.loop = loop
         self.tokenizer = tokenizer
         self.jobs: dict[str, Job] = {}  # the newest of each kind
+        self.limits: MachineLimits | None = None  # of the machine, once somebody had them measured
         self._ids = itertools.count(1)
 
     def submit(

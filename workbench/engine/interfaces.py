@@ -1,11 +1,13 @@
 """What the engine needs from outside: something that runs plans, and something that turns tokens into text."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape
+from workbench.core.machine import MachineLimits
 from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
+from workbench.core.work import WorkSizes
 
 
 class ModelRunner(Protocol):
@@ -54,6 +56,17 @@ class ModelRunner(Protocol):
 
     def memory(self, reading: DeviceReading | None = None) -> Sequence[MemoryRow]:
         """The bytes it holds, by purpose, held against the reading where there is one."""
+        ...
+
+    def work(self) -> WorkSizes | None:
+        """The sizes that a step's bytes and operations follow from; None without a model. Any thread may ask."""
+        ...
+
+    def measure_limits(self, progress: Callable[[int, int], None] | None = None) -> MachineLimits:
+        """What the machine can do; takes a second or two on the caller's thread, which may be any.
+
+        progress: called with rounds done, of how many, in place of a progress bar; what it raises ends the measurement.
+        """
         ...
 
     def close(self) -> None:

@@ -15,8 +15,15 @@ MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 ROUNDS = 9
 
 
-def measure_limits(device: torch.device, dtype: torch.dtype, rounds: int = ROUNDS) -> MachineLimits:
+def measure_limits(
+    device: torch.device,
+    dtype: torch.dtype,
+    rounds: int = ROUNDS,
+    progress: Callable[[int, int], None] | None = None,
+) -> MachineLimits:
     """Copy bandwidth and matmul peak, each the best of some rounds; about two seconds, with a progress bar.
+
+    progress: called with rounds done, of how many, in place of the bar; what it raises ends the measurement.
 
     The best and not the median: it is a limit that is asked for, and other work on the machine only slows it down.
     A CPU's peak is that of float32 where it multiplies dtype more slowly, as one without bfloat16 instructions does.
@@ -30,12 +37,16 @@ def measure_limits(device: torch.device, dtype: torch.dtype, rounds: int = ROUND
         square = torch.randn(n, n, device=device).to(kind_of_number)
         tasks[str(kind_of_number).removeprefix("torch.")] = partial(torch.mm, square, square)
     best = dict.fromkeys(tasks, float("inf"))
-    with tqdm(total=len(tasks) * rounds, desc="Measuring this machine", unit="round", delay=1.0, leave=False) as bar:
-        for name, task in tasks.items():
+    total = len(tasks) * rounds
+    quiet = progress is not None
+    with tqdm(total=total, desc="Measuring this machine", unit="round", delay=1.0, leave=False, disable=quiet) as bar:
+        for number, (name, task) in enumerate(tasks.items()):
             seconds_of(task, device)  # the first one pays for pages and compilers
-            for _ in range(rounds):
+            for done in range(rounds):
                 best[name] = min(best[name], seconds_of(task, device))
                 bar.update(1)
+                if progress is not None:
+                    progress(number * rounds + done + 1, total)
     copied = best.pop("copy")
     fastest = min(best, key=lambda name: best[name])
     return MachineLimits(

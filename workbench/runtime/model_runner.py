@@ -18,6 +18,7 @@ from workbench.core.machine import MachineLimits
 from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.scheduler_output import BlockCopy, RunnerOutput, SchedulerOutput
 from workbench.core.weights import WeightRow
+from workbench.core.work import WorkSizes, work_sizes
 from workbench.runtime.decode_graphs import Capture, DecodeBuffers, DecodeGraphs, bucket_sizes, cuda_capture
 from workbench.runtime.device_meter import DeviceMeter
 from workbench.runtime.given_kernels import GivenKernels, with_given
@@ -350,9 +351,13 @@ class TorchModelRunner:
             ][1:]
         return {part: statistics.median(each[part] for each in found) for part in found[0]}
 
-    def measure_limits(self) -> MachineLimits:
+    def work(self) -> WorkSizes:
+        """The model's sizes as its weights are stored now; any thread may ask."""
+        return work_sizes(self._spec, self.weights())
+
+    def measure_limits(self, progress: Callable[[int, int], None] | None = None) -> MachineLimits:
         """What the machine can do in this model's dtype; any thread may call it."""
-        return measure_limits(self._device, self._dtype)
+        return measure_limits(self._device, self._dtype, progress=progress)
 
     def _scoring_store(self, num_blocks: int) -> KVStore:
         pool = pool_shape(self._spec, num_blocks, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)

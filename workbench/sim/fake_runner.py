@@ -6,12 +6,14 @@ context as read back through the block table, so a wrong table, a missed copy or
 """
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError, WorkbenchError
+from workbench.core.machine import MachineLimits
 from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.scheduler_output import BlockCopy, NewRequest, RunnerOutput, SampledToken, SchedulerOutput
+from workbench.core.work import WorkSizes
 
 
 class _Row:
@@ -149,6 +151,14 @@ class FakeRunner:
     def memory(self, reading: DeviceReading | None = None) -> list[MemoryRow]:
         """The pretended pool."""
         return [MemoryRow("KV pool", "kv", self._config.pool.num_bytes or self._config.pool_tokens * 8)]
+
+    def work(self) -> WorkSizes | None:
+        """No model computes here."""
+        return None
+
+    def measure_limits(self, progress: Callable[[int, int], None] | None = None) -> MachineLimits:
+        """Raise ConfigError, as no machine is used."""
+        raise ConfigError("this engine has no model, so there is no machine to measure; make one with LLM()")
 
     def close(self) -> None:
         """Forget everything."""

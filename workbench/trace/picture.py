@@ -86,6 +86,11 @@ def picture(trace: Trace, view: str = "dashboard") -> Picture:
     facts = _facts(trace, state, records)
     if view == "traffic":
         facts.insert(2, ("arrived", _arrived(records)))
+    if view == "kernels" and records:
+        last = records[-1]
+        split = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in last.times._asdict().items())
+        told = f"{last.num_scheduled_tokens:,} tokens in {last.duration * 1e3:.2f} ms: {split}"
+        facts.insert(0, (f"step {last.step:,}", told))
     if view == "what_if":
         facts.insert(0, ("asked", "nothing yet; in a cell: compare(trace, simulate(trace, max_num_seqs=4))"))
     return Picture(title, state.step, svg, tuple(facts))

@@ -122,6 +122,7 @@ class _Page:
         self._texts_sent: set[int] = set()
         self._memory: list[dict[str, Any]] = []
         self._device: dict[str, Any] | None = None
+        self._work: dict[str, Any] | None = None
         self._memory_read_at = -HEARTBEAT_SECONDS
         self._last_status: dict[str, Any] = {}
         self.seq = 0
@@ -178,6 +179,8 @@ class _Page:
             reading = core.runner.device()
             self._device = reading._asdict()
             self._memory = [row._asdict() for row in core.memory(reading)]
+            work = core.runner.work()
+            self._work = None if work is None else work._asdict()
         return {
             "state": status.state,
             "paused_at": status.step if status.state == "paused" else None,
@@ -193,6 +196,8 @@ class _Page:
             "num_waiting": status.num_waiting,
             "memory": self._memory,
             "device": self._device,
+            "work": self._work,
+            "limits": None if client.limits is None else client.limits._asdict(),
             "dropped_steps": core.trace.num_dropped,
             "message": status.message or status.stopped_by,
             "breakpoints": [point.name for point in client.loop.breakpoints],

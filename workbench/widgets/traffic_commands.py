@@ -1,4 +1,4 @@
-"""Traffic and what-if, as commands of a view: each goes on in a thread of its own, one of a kind for an engine."""
+"""Traffic, what-if and measuring the machine, as commands of a view: each in a thread of its own, one of a kind."""
 
 import weakref
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 from workbench.core.errors import ConfigError
 from workbench.core.policy import POLICIES
 from workbench.engine.client import EngineClient
+from workbench.limits_job import LimitsJob
 from workbench.sim import Workload
 from workbench.sim.recipe import preview, workload_from_recipe
 from workbench.traffic_job import TrafficJob
@@ -56,6 +57,11 @@ def _closed(client: EngineClient | None) -> bool:
     return client is None or client.loop.status().state == "closed"
 
 
+def _measure(client: EngineClient, args: Mapping[str, Any]) -> None:
+    _only_one(client, "limits", "the machine is being measured already; wait for its end, or stop it")
+    client.jobs["limits"] = LimitsJob(client)
+
+
 def _stop(kind: str) -> Callable[[EngineClient, Mapping[str, Any]], None]:
     def stop(client: EngineClient, args: Mapping[str, Any]) -> None:
         if kind in client.jobs:
@@ -74,4 +80,6 @@ TRAFFIC: dict[str, Callable[[EngineClient, Mapping[str, Any]], Any]] = {
     "traffic_start": _start,
     "traffic_stop": _stop("traffic"),
     "what_if_stop": _stop("what_if"),
+    "measure_machine": _measure,
+    "measure_machine_stop": _stop("limits"),
 }

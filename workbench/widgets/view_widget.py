@@ -20,6 +20,7 @@ VIEWS = (
     "requests",
     "memory",
     "latency",
+    "kernels",
     "playground",
     "controls",
     "knobs",

@@ -3,6 +3,7 @@
 import type { ViewFactory } from "../ui/stage.ts";
 import { blocksView } from "./blocks.ts";
 import { controlsView } from "./controls.ts";
+import { kernelsView } from "./kernels.ts";
 import { knobsView } from "./knobs.ts";
 import { latencyView } from "./latency.ts";
 import { memoryView } from "./memory.ts";
@@ -21,11 +22,15 @@ export const VIEW_NAMES = [
   "requests",
   "memory",
   "latency",
+  "kernels",
   "traffic",
   "what_if",
 ] as const;
 
 export type ViewName = (typeof VIEW_NAMES)[number];
+
+/** The dashboard is about requests and their memory; the machine has a view of its own. */
+export const DASHBOARD = VIEW_NAMES.filter((name) => name !== "kernels");
 
 export interface ViewKind {
   readonly title: string;
@@ -45,6 +50,11 @@ export const VIEWS: Record<ViewName, ViewKind> = {
   memory: { title: "Memory", question: "Who holds the bytes?", make: memoryView },
   traffic: { title: "Traffic", question: "What if many came at once?", make: trafficView },
   what_if: { title: "What if", question: "Who would have gained, who lost, and why?", make: whatIfView },
+  kernels: {
+    title: "Kernels",
+    question: "Where did the step's time go, and how near is the limit?",
+    make: kernelsView,
+  },
   latency: { title: "Latency", question: "How long to a token?", make: latencyView },
 };
 
