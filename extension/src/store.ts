@@ -9,11 +9,20 @@ import { StallFinder } from "./stalls.ts";
 import { summarise } from "./step_summary.ts";
 import type { Cursor, RequestInfo, Step, TraceEvent } from "./trace_types.ts";
 
-/** Steps kept at most: about a minute of the bundled model at full speed. */
-const MAX_STEPS = 20_000;
-/** Ended requests kept at most, so that a long run does not fill the page's memory. */
-const MAX_REQUESTS = 2_000;
+/** What a page keeps at most, so that a long run does not fill its memory. Requests that are alive are always kept. */
+export interface Limits {
+  steps: number;
+  /** Decisions, sampled tokens and block events of the kept steps, 100 bytes each or so, and prompts, 10 tokens a row. */
+  rows: number;
+  requests: number;
+  /** Prompt and output tokens of the kept requests. */
+  tokens: number;
+}
+
+const LIMITS: Limits = { steps: 20_000, rows: 1_000_000, requests: 2_000, tokens: 1_000_000 };
 const KEYFRAME_EVERY = 256;
+/** Steps are dropped from one keyframe to the next, so there is one at least as often as this share of a limit. */
+const KEYFRAME_SHARE = 1 / 4;
 
 export class TraceStore {
   info: EngineInfo | null = null;
@@ -36,10 +45,13 @@ export class TraceStore {
   private readonly stalls = new StallFinder();
   private keyframes: EngineState[] = [];
   private sought: EngineState | null = null;
-  private readonly maxSteps: number;
+  readonly limits: Limits;
+  /** Rows of all kept steps, and of those since the last keyframe. */
+  private rows = 0;
+  private rowsSinceKeyframe = 0;
 
-  constructor(maxSteps = MAX_STEPS) {
-    this.maxSteps = maxSteps;
+  constructor(limits: Partial<Limits> = {}) {
+    this.limits = { ...LIMITS, ...limits };
   }
 
   applyFrame(payload: FramePayload): void {
@@ -138,7 +150,7 @@ export class TraceStore {
     if (this.head !== null && snapshot.step <= this.head.step) return;
     this.joins += 1;
     this.head = EngineState.fromSnapshot(snapshot);
-    this.keyframes.push(this.head.clone());
+    this.keep(this.head);
     for (const request of Object.values(snapshot.requests)) {
       const known = this.requests.get(request.request_id);
       if (known !== undefined) fillTokens(known, request);
@@ -152,6 +164,7 @@ export class TraceStore {
     this.sought = null;
     this.keyframes = [];
     this.steps = [];
+    this.rows = 0;
     this.events = [];
     this.requests.clear();
     this.ttft.clear();
@@ -165,9 +178,17 @@ export class TraceStore {
     this.steps.push(step);
     applyToRequests(this, step);
     this.noteEvents(record, this.stalls.look(step));
+    this.rows += rowsOf(record);
+    this.rowsSinceKeyframe += rowsOf(record);
     // A keyframe of a large pool is a large copy, so those are made less often.
-    const every = KEYFRAME_EVERY * Math.ceil(head.numBlocks / 4096);
-    if (record.step - (this.keyframes.at(-1)?.step ?? 0) >= every) this.keyframes.push(head.clone());
+    const every = Math.min(KEYFRAME_EVERY * Math.ceil(head.numBlocks / 4096), this.limits.steps * KEYFRAME_SHARE);
+    const stepsSince = record.step - (this.keyframes.at(-1)?.step ?? 0);
+    if (stepsSince >= every || this.rowsSinceKeyframe >= this.limits.rows * KEYFRAME_SHARE) this.keep(head);
+  }
+
+  private keep(state: EngineState): void {
+    this.keyframes.push(state.clone());
+    this.rowsSinceKeyframe = 0;
   }
 
   private noteEvents(record: StepRecord, stalled: boolean): void {
@@ -186,25 +207,44 @@ export class TraceStore {
     }
   }
 
-  /** Forget the oldest steps, back to a keyframe, so that every kept step can be rebuilt. */
+  /** Forget the oldest steps, back to a keyframe, so that every kept step can be rebuilt; then requests of that time. */
   private trim(): void {
-    if (this.steps.length <= this.maxSteps) return;
-    const oldest = this.steps[this.steps.length - this.maxSteps]!.record.step;
+    const { limits, steps } = this;
+    const excess = steps.length - limits.steps;
+    let first = 0;
+    for (let { rows } = this; first < steps.length - 1 && (first < excess || rows > limits.rows); first++) {
+      rows -= rowsOf(steps[first]!.record);
+    }
+    if (first === 0) return;
+    const oldest = steps[first]!.record.step;
     const key = this.keyframes.findLastIndex((k) => k.step < oldest);
     if (key <= 0) return;
     this.keyframes.splice(0, key);
     const base = this.keyframes[0]!.step;
-    this.steps.splice(0, this.indexOf(base) + 1);
+    for (const { record } of steps.splice(0, this.indexOf(base) + 1)) this.rows -= rowsOf(record);
     this.events = this.events.filter((e) => e.step > base);
     if (this.sought !== null && this.sought.step < base) this.sought = null;
-    const excess = this.requests.size - MAX_REQUESTS;
-    if (excess <= 0) return;
-    let dropped = 0;
+    this.trimRequests(base);
+  }
+
+  private trimRequests(base: number): void {
+    let tokens = 0;
+    for (const request of this.requests.values()) tokens += tokensOf(request);
     for (const [id, request] of this.requests) {
-      if (dropped >= excess) break;
+      if (this.requests.size <= this.limits.requests && tokens <= this.limits.tokens) return;
       if (request.ending === null || request.ending.step > base) continue;
       this.requests.delete(id);
-      dropped += 1;
+      tokens -= tokensOf(request);
     }
   }
+}
+
+function rowsOf(record: StepRecord): number {
+  let prompts = 0;
+  for (const arrival of record.arrivals) prompts += arrival.prompt_token_ids.length;
+  return record.decisions.length + record.sampled.length + record.block_events.length + Math.ceil(prompts / 10);
+}
+
+function tokensOf(request: RequestInfo): number {
+  return request.promptTokenIds.length + request.tokens.length;
 }

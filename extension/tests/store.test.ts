@@ -117,7 +117,7 @@ test("an engine that has made fewer steps is another run", () => {
 });
 
 test("old steps are dropped back to a key frame, and the rest can still be rebuilt", () => {
-  const store = new TraceStore(300);
+  const store = new TraceStore({ steps: 300 });
   const records = [record(0, { arrivals: [["r1", 0, [1], 5000, 0, "r1", ""]], decisions: [admitted("r1", 1)] })];
   for (let step = 1; step < 1200; step++) records.push(record(step, { decisions: [decode("r1", step)] }));
   for (let i = 0; i < records.length; i += 100) {
@@ -127,6 +127,26 @@ test("old steps are dropped back to a key frame, and the rest can still be rebui
   const first = store.firstStep!;
   assert.equal(store.stateAt(first)!.requests.get("r1")!.numComputed, first + 1);
   assert.equal(store.stateAt(first - 2), null);
+});
+
+test("long runs are bounded by what their steps and requests hold, not only by how many there are", () => {
+  const store = new TraceStore({ rows: 1000, tokens: 200 });
+  for (let step = 0; step < 3000; step++) {
+    const id = `r${step}`;
+    const changes = {
+      arrivals: [[id, step, Array<number>(40).fill(1), 1, 0, id, ""]],
+      decisions: [admitted(id, 40)],
+      sampled: [[id, 7, null, [], 0]],
+      finished: [[id, "length", ""]],
+    };
+    store.applyFrame(payload([record(step, changes as never)], step === 0 ? snapshot() : undefined));
+    // A step is 6 rows here. As many as the limit allows are kept, and at most one keyframe's stretch more.
+    const rows = store.steps.length * 6;
+    if (step > 400) assert.ok(rows >= 1000 - 6 && rows <= 1000 + 2 * 256, `${rows} rows after ${step} steps`);
+  }
+  // Ended requests of dropped steps go by their tokens; those of kept steps stay.
+  assert.equal(store.requests.size, store.steps.length);
+  assert.ok(store.stateAt(store.firstStep!) !== null);
 });
 
 test("events are found in both directions", () => {

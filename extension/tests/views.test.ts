@@ -14,6 +14,7 @@ import { deviceFacts } from "../src/views/device_facts.ts";
 import { batchOf, kernelParts } from "../src/views/kernel_rows.ts";
 import { ledger } from "../src/views/memory_rows.ts";
 import { nextPowerOfTwo, wasteRows } from "../src/views/waste_rows.ts";
+import { type Group, RequestMotion } from "../src/views/request_motion.ts";
 import { requestRows, sortRows } from "../src/views/request_rows.ts";
 import { tellStory } from "../src/views/request_story.ts";
 import { branchAt, choicesAt, sharedBlocks } from "../src/views/playground_branch.ts";
@@ -21,7 +22,7 @@ import { readParams } from "../src/views/sampling_form.ts";
 import { positionOf, SLIDER_MAX, speedAt } from "../src/views/speed.ts";
 import { ticks, TimelineAxis } from "../src/views/timeline_axis.ts";
 import { layoutRows } from "../src/views/timeline_rows.ts";
-import { admitted, payload, record, recordedTrace, shortRun, snapshot, waits } from "./support.ts";
+import { admitted, decode, payload, record, recordedTrace, shortRun, snapshot, waits } from "./support.ts";
 
 function filled(): TraceStore {
   const store = new TraceStore();
@@ -127,6 +128,59 @@ test("the usual order: running, then the queue in its order, then ended ones wit
   assert.deepEqual(
     sortRows(requestRows(store, 3), "state", false).map((r) => r.info.id),
     ["r2", "r1"],
+  );
+});
+
+test("by state, waiting requests stand in the engine's own queue order, preempted ones among them", () => {
+  const store = new TraceStore();
+  const arrive = (id: string): unknown => [id, 0, [1, 2], 4, 0, id, ""];
+  const steps = [
+    record(0, {
+      arrivals: ["r1", "r2", "r3", "r4"].map(arrive) as never,
+      decisions: [admitted("r1", 2), admitted("r2", 2), waits("r3", "no_blocks"), waits("r4", "behind")],
+    }),
+    // r4 was moved to the front, and r2 has lost its blocks and waits before those that never ran.
+    record(1, {
+      decisions: [
+        decode("r1", 2),
+        ["r2", "preempt", "no_blocks", 0, 0, 0, 1, 0, "r1"],
+        waits("r4", "behind"),
+        waits("r3", "behind"),
+      ] as never,
+    }),
+  ];
+  store.applyFrame(payload(steps, snapshot()));
+  const names = (step: number): string[] =>
+    sortRows(requestRows(store, step), "state", false).map((r) => `${r.info.id} ${r.state}`);
+  assert.deepEqual(names(0), ["r1 prefill", "r2 prefill", "r3 waiting", "r4 waiting"]);
+  assert.deepEqual(names(1), ["r1 running", "r2 preempted", "r4 waiting", "r3 waiting"]);
+  assert.deepEqual(store.stateAt(1)!.waiting, ["r2", "r4", "r3"]);
+});
+
+test("only requests that cross between queue and batch move, and only as time goes on", () => {
+  const groups = (...pairs: [string, Group][]): Map<string, Group> => new Map(pairs);
+  const motion = new RequestMotion();
+  const first = groups(["r1", "batch"], ["r2", "queue"], ["r3", "queue"]);
+  const then = groups(["r1", "queue"], ["r2", "batch"], ["r3", "queue"], ["r4", "batch"]);
+  assert.deepEqual(motion.shown(7, first, false, true), [], "nothing moves for the first state that is seen");
+  const both = [
+    { id: "r1", to: "queue" },
+    { id: "r2", to: "batch" },
+  ];
+  assert.deepEqual(motion.shown(8, then, false, true), both);
+  assert.deepEqual(motion.shown(8, then, false, true), [], "the same step again does not begin anew");
+  assert.deepEqual(motion.shown(7, first, false, true), [], "not back in time");
+  assert.deepEqual(motion.shown(9, then, false, true), [], "not after a jump");
+  assert.deepEqual(
+    motion.shown(14, first, true, true),
+    [...both].map(({ id }) => ({ id, to: id === "r1" ? "batch" : "queue" })),
+    "live, the steps between two draws count as one",
+  );
+  assert.deepEqual(motion.shown(15, then, true, false), [], "not where the reader asked for no motion");
+  assert.deepEqual(
+    motion.shown(16, groups(["r1", "ended"], ["r2", "ended"]), true, true),
+    [],
+    "an ending is no crossing",
   );
 });
 

@@ -381,8 +381,10 @@ function modeNote(session: Session, mode: ShownMode): string {
       if (status === null) return "";
       if (status.message !== null) return mode === "paused" ? stopReason(status) : status.message;
       if (session.store.policyNotice !== null) return `The ${session.store.policyNotice}.`;
-      return status.dropped_steps > 0 && session.cursor !== "live"
-        ? `${int(status.dropped_steps)} older steps are no longer recorded.`
+      // Neither the kernel's trace nor a page keeps a long run whole.
+      const first = session.store.firstStep ?? 0;
+      return first > 0 && session.cursor !== "live"
+        ? `The steps from ${int(first)} on are kept; older ones are not.`
         : "";
     }
   }

@@ -4,6 +4,7 @@ import { explain, explainEnding } from "../reasons.ts";
 import type { EngineState } from "../replay.ts";
 import type { TraceStore } from "../store.ts";
 import type { Cursor, RequestInfo, Step } from "../trace_types.ts";
+import { groupOf } from "./request_motion.ts";
 
 export type RowState = "running" | "prefill" | "waiting" | "preempted" | "finished" | "cancelled" | "failed";
 
@@ -18,6 +19,8 @@ export interface RequestRow {
   readonly itl: number;
   readonly preemptions: number;
   readonly blocks: number;
+  /** Place in the engine's own order: the batch, then the queue; null for what is in neither. */
+  readonly place: number | null;
 }
 
 export type SortKey = "id" | "state" | "prompt" | "output" | "waited" | "ttft" | "itl" | "preemptions" | "blocks";
@@ -28,11 +31,13 @@ export function requestRows(store: TraceStore, cursor: Cursor): RequestRow[] {
   if (state === null) return [];
   const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
   const decisions = new Map(step?.record.decisions.map((d) => [d.request_id, d]) ?? []);
+  const places = new Map([...state.running, ...state.waiting].map((id, place) => [id, place]));
   const now = store.timeAt(cursor);
   const rows: RequestRow[] = [];
   for (const info of store.requests.values()) {
     if (info.arrivalStep > limit) continue;
-    rows.push(makeRow(info, state, step, decisions.get(info.id), limit, now));
+    const row = makeRow(info, state, step, decisions.get(info.id), limit, now);
+    rows.push({ ...row, place: places.get(info.id) ?? null });
   }
   return rows;
 }
@@ -46,7 +51,7 @@ function makeRow(
   decision: Decisions[number] | undefined,
   limit: number,
   now: number,
-): RequestRow {
+): Omit<RequestRow, "place"> {
   const live = state.requests.get(info.id);
   const tokens = tokensUpTo(info, limit);
   const ended = live === undefined && info.ending !== null && info.ending.step <= limit ? info.ending : null;
@@ -64,6 +69,9 @@ function makeRow(
     if (decision.action === "prefill") rowState = "prefill";
     else if (decision.action === "decode" || state.running.includes(info.id)) rowState = "running";
     else rowState = (live?.numPreemptions ?? 0) > 0 ? "preempted" : "waiting";
+  } else if (state.running.includes(info.id)) {
+    rowState = "running";
+    reason = "its last step is not among those kept here";
   }
   return {
     info,
@@ -110,26 +118,17 @@ export function waited(info: RequestInfo, limit: number, now: number): number {
   return total + Math.max(0, until - since);
 }
 
-const STATE_ORDER: readonly RowState[] = [
-  "running",
-  "prefill",
-  "preempted",
-  "waiting",
-  "failed",
-  "cancelled",
-  "finished",
-];
-
-const FIRST_ENDED = STATE_ORDER.indexOf("failed");
-
-/** Live requests first, then by the chosen column; equal ones by arrival, ended ones newest first. */
+/**
+ * Live requests first, then by the chosen column; equal ones by arrival, ended ones newest first. By state is the
+ * engine's own order: the batch, then the queue with the next one first.
+ */
 export function sortRows(rows: RequestRow[], key: SortKey, descending: boolean): RequestRow[] {
   const value = (row: RequestRow): number => {
     switch (key) {
       case "id":
         return 0;
       case "state":
-        return Math.min(FIRST_ENDED, STATE_ORDER.indexOf(row.state));
+        return row.place ?? Number.NaN;
       case "prompt":
         return row.promptTokens;
       case "output":
@@ -146,7 +145,7 @@ export function sortRows(rows: RequestRow[], key: SortKey, descending: boolean):
         return row.blocks;
     }
   };
-  const ended = (row: RequestRow): boolean => STATE_ORDER.indexOf(row.state) >= FIRST_ENDED;
+  const ended = (row: RequestRow): boolean => groupOf(row.state) === "ended";
   const order = new Map(rows.map((row, i) => [row, i]));
   const sign = descending ? -1 : 1;
   return [...rows].sort((a, b) => {

@@ -7,12 +7,23 @@ import { HoverCard } from "../ui/hover_card.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { blockWhy } from "./block_why.ts";
 import { RequestDetail } from "./request_detail.ts";
+import { type Group, groupOf, MOTION_MS, RequestMotion } from "./request_motion.ts";
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
 /** Rows shown at most; the others are counted below the table. */
 const MAX_ROWS = 120;
 /** Shortest time between two draws while live, in ms: text that changes faster cannot be read. */
 const DRAW_EVERY = 120;
+
+/** The groups in the usual order, and what is said of each beside how many it has. */
+const GROUPS: readonly (readonly [Group, string, string])[] = [
+  ["batch", "Batch", ""],
+  ["queue", "Queue", ", the first is next"],
+  ["ended", "Ended", ", newest first"],
+];
+
+/** The colour that a row slides in: it got into the batch, or lost its place there. */
+const TINTS = { batch: "good", queue: "danger" } as const;
 
 interface Column {
   readonly key: SortKey | null;
@@ -24,7 +35,13 @@ interface Column {
 
 const COLUMNS: readonly Column[] = [
   { key: "id", title: "Request", hint: "Sort by arrival", numeric: false, text: (r) => r.info.id },
-  { key: "state", title: "State", hint: "Sort by state", numeric: false, text: (r) => r.state },
+  {
+    key: "state",
+    title: "State",
+    hint: "Sort by state: the batch, then the queue in its order",
+    numeric: false,
+    text: (r) => r.state,
+  },
   { key: null, title: "Why", hint: "The reason of the last decision", numeric: false, text: (r) => r.reason },
   { key: "prompt", title: "In", hint: "Prompt tokens", numeric: true, text: (r) => int(r.promptTokens) },
   { key: "output", title: "Out", hint: "Output tokens", numeric: true, text: (r) => int(r.outputTokens) },
@@ -67,6 +84,9 @@ class RequestsView implements View {
   private readonly scroller: HTMLElement;
   private readonly rows = new Map<string, HTMLTableRowElement>();
   private readonly detail: RequestDetail;
+  private readonly groups: ReadonlyMap<Group, HTMLTableRowElement>;
+  private readonly motion = new RequestMotion();
+  private readonly calm = matchMedia("(prefers-reduced-motion: reduce)");
   private readonly block = h("div", { class: "iw-block-why", role: "status", "data-testid": "block-why" });
   private blockShown = "";
   private sort: SortKey = "state";
@@ -79,6 +99,10 @@ class RequestsView implements View {
     this.context = context;
     const card = new HoverCard(element);
     this.detail = new RequestDetail(context, COLUMNS.length, card);
+    const cell = (): HTMLElement => h("td", { colspan: COLUMNS.length });
+    this.groups = new Map(
+      GROUPS.map(([group]) => [group, h("tr", { class: "iw-row-group", "data-group": group }, cell())]),
+    );
     this.heads = COLUMNS.map((column) => {
       const head = h("th", { class: column.numeric ? "iw-num" : "", scope: "col", title: column.hint });
       const { key } = column;
@@ -113,7 +137,7 @@ class RequestsView implements View {
     this.empty.hidden = all.length > 0;
     this.table.hidden = all.length === 0;
     setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
-    this.update(shown);
+    this.update(shown, all);
     COLUMNS.forEach((column, i) => {
       const direction = column.key !== this.sort ? "none" : this.descending ? "descending" : "ascending";
       setAttribute(this.heads[i]!, "aria-sort", direction);
@@ -149,8 +173,8 @@ class RequestsView implements View {
     );
   }
 
-  private update(shown: readonly RequestRow[]): void {
-    const { selection, hovered } = this.context.session;
+  private update(shown: readonly RequestRow[], all: readonly RequestRow[]): void {
+    const { selection, hovered, store, cursor } = this.context.session;
     const theme = this.context.theme();
     const keep = new Set(shown.map((row) => row.info.id));
     for (const [id, element] of this.rows) {
@@ -161,7 +185,13 @@ class RequestsView implements View {
     const order: HTMLTableRowElement[] = [];
     const told = shown.find((row) => row.info.id === selection.request);
     const telling = this.detail.draw(told);
+    const grouped = this.sort === "state" && !this.descending;
+    const states = new Map(all.map((row) => [row.info.id, groupOf(row.state)]));
+    let under: Group | null = null;
     shown.forEach((row) => {
+      const group = groupOf(row.state);
+      if (grouped && group !== under) order.push(this.headOf(group, states));
+      under = group;
       const element = this.rows.get(row.info.id) ?? this.make(row);
       order.push(element);
       if (row === told && telling) order.push(this.detail.element);
@@ -178,7 +208,13 @@ class RequestsView implements View {
       });
     });
     if (!telling) this.detail.element.remove();
-    this.place(order);
+    const step = store.stateAt(cursor)?.step ?? -1;
+    const crossings = this.motion.shown(step, states, cursor === "live", grouped && !this.calm.matches);
+    const moving = crossings.flatMap(({ id, to }) => {
+      const element = this.rows.get(id);
+      return element === undefined ? [] : [{ element, to }];
+    });
+    this.slide(moving, () => this.place(order));
     if (this.revealed !== this.detail.content) {
       this.revealed = this.detail.content;
       if (told !== undefined && telling) this.reveal(this.rows.get(told.info.id)!);
@@ -193,12 +229,44 @@ class RequestsView implements View {
     if (below > 0 && above > 0) this.scroller.scrollTop += Math.min(below, above);
   }
 
-  /** Bring the rows into an order. One that stays is not touched, and one that moves keeps the focus. */
+  private headOf(group: Group, states: ReadonlyMap<string, Group>): HTMLTableRowElement {
+    const [, title, more] = GROUPS.find(([name]) => name === group)!;
+    let members = 0;
+    for (const other of states.values()) if (other === group) members += 1;
+    const head = this.groups.get(group)!;
+    setText(head.firstElementChild!, `${title} · ${count(members, "request")}${members > 1 ? more : ""}`);
+    return head;
+  }
+
+  /** Rows that cross between queue and batch slide from where they were, past the line between the two. */
+  private slide(moving: readonly { element: HTMLElement; to: "batch" | "queue" }[], place: () => void): void {
+    if (moving.length === 0) {
+      place();
+      return;
+    }
+    const line = this.groups.get("queue")!;
+    const top = (element: HTMLElement): number | null => (element.isConnected ? element.offsetTop : null);
+    const sliding = [...moving, { element: line, to: null }].map((one) => ({ ...one, before: top(one.element) }));
+    place();
+    for (const { element, to, before } of sliding) {
+      const after = top(element);
+      if (before === null || after === null) continue;
+      const tint = to === null ? "transparent" : `color-mix(in srgb, var(--iw-${TINTS[to]}) 34%, transparent)`;
+      const from = { transform: `translateY(${before - after}px)`, backgroundColor: tint };
+      element.animate([from, { transform: "none", backgroundColor: "transparent" }], {
+        duration: MOTION_MS,
+        easing: "ease-out",
+      });
+    }
+  }
+
+  /** Bring the rows into an order and let go of all others. One that stays is not touched, one that moves keeps the focus. */
   private place(order: readonly HTMLTableRowElement[]): void {
     const focused = document.activeElement;
     order.forEach((element, i) => {
       if (this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
     });
+    while (this.body.children.length > order.length) this.body.lastElementChild!.remove();
     if (focused !== document.activeElement && focused instanceof HTMLElement && this.body.contains(focused)) {
       focused.focus({ preventScroll: true });
     }
