@@ -251,12 +251,20 @@ class RequestsView implements View {
     for (const { element, to, before } of sliding) {
       const after = top(element);
       if (before === null || after === null) continue;
-      const tint = to === null ? "transparent" : `color-mix(in srgb, var(--iw-${TINTS[to]}) 34%, transparent)`;
-      const from = { transform: `translateY(${before - after}px)`, backgroundColor: tint };
-      element.animate([from, { transform: "none", backgroundColor: "transparent" }], {
-        duration: MOTION_MS,
-        easing: "ease-out",
-      });
+      const from = { transform: `translateY(${before - after}px)` };
+      // The line fades in, so that its words do not run over those of the row.
+      const crosses = to !== null && `color-mix(in srgb, var(--iw-${TINTS[to]}) 34%, transparent)`;
+      const look = crosses === false ? [{ opacity: 0 }, { opacity: 1 }] : [{ backgroundColor: crosses }, {}];
+      element.animate(
+        [
+          { ...from, ...look[0] },
+          { transform: "none", ...look[1] },
+        ],
+        {
+          duration: MOTION_MS,
+          easing: "ease-out",
+        },
+      );
     }
   }
 
