@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from axe import accessibility
 from dashboard import plain
 from lab_extension import Workbench
 from lab_page import LabPage
@@ -213,6 +214,9 @@ def test_the_arranged_workbench(lab: LabPage, workbench: Workbench, size: tuple[
         lab.set_theme(theme)  # type: ignore[arg-type]
         lab.page.wait_for_timeout(800)  # the views draw at their own pace
         lab.screenshot(f"arranged-{width}-{theme}")
+        broken, passed = accessibility(lab.page, ".iw", ".iw-lab-sidebar", "[data-testid=workbench-status]")
+        assert broken == []
+        assert passed > 10, "the rules were applied"
     assert not lab.console_errors
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,3 +39,23 @@ def test_the_tutorials_travel_with_the_extension() -> None:
     originals = sorted((ROOT / "notebooks").glob("*.ipynb"))
     assert [tutorial["name"] for tutorial in carried] == [path.name for path in originals]
     assert [tutorial["notebook"] for tutorial in carried] == [json.loads(path.read_text()) for path in originals]
+
+
+def test_a_wheel_is_made_without_node_and_holds_what_jupyterlab_looks_for(tmp_path: Path) -> None:
+    """What is built already is taken as it is: with an empty PATH nothing could build it."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    environment = {**os.environ, "PATH": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist() if ".data/" in name or "/static/" in name}
+    share = path.name.split("-py3")[0] + ".data/data/share/jupyter"
+    extension = f"{share}/labextensions/inference-workbench"
+    build = json.loads(files[f"{extension}/package.json"])["jupyterlab"]["_build"]
+    carried = {name.removeprefix(f"{extension}/") for name in files if name.startswith(extension)}
+    assert {"install.json", "schemas/inference-workbench/plugin.json", "static/tutorials.json"} <= carried
+    assert build["load"] in carried
+    assert f"{share}/lab/settings/overrides.d/inference-workbench.json" in files
+    bundle = ROOT / "workbench" / "widgets" / "static" / "workbench.js"
+    assert files["workbench/widgets/static/workbench.js"] == bundle.read_bytes()
