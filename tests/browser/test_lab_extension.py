@@ -214,6 +214,9 @@ def test_the_arranged_workbench(lab: LabPage, workbench: Workbench, size: tuple[
         lab.set_theme(theme)  # type: ignore[arg-type]
         lab.page.wait_for_timeout(800)  # the views draw at their own pace
         lab.screenshot(f"arranged-{width}-{theme}")
+        workbench.show_sidebar()
+        lab.page.wait_for_timeout(300)  # colours fade from one theme to the next
+        lab.screenshot(f"arranged-{width}-{theme}-sidebar")
         broken, passed = accessibility(lab.page, ".iw", ".iw-lab-sidebar", "[data-testid=workbench-status]")
         assert broken == []
         assert passed > 10, "the rules were applied"
