@@ -17,9 +17,10 @@ from workbench.bench.curves import pool_rows, running_rows
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
 from workbench.bench.server_peer import Server
+from workbench.bench.shapes import SHAPES
 from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.trace_bench import trace_rows
-from workbench.bench.workloads import Item
+from workbench.bench.workloads import Item, workload
 from workbench.cli import main
 from workbench.core.errors import ConfigError, MissingPackageError
 from workbench.runtime import machine
@@ -165,6 +166,40 @@ def test_steps_beside_the_machine_s_limits(monkeypatch):
     rows = limits_bench.limits_rows(limits_bench.limits_rooflines())
     assert [row["step"] for row in rows] == ["prefill, 24 tokens", "decode, batch 1", "decode, batch 2"]
     assert all(row["ms"] > 0 and row["copy GB/s"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "prompt", "output"),
+    [("S1", 1, 32, 64), ("S16", 16, 32, 64), ("W1", 1, 32, 128), ("W4", 1, 1024, 1)],
+)
+def test_workloads_of_one_size(name, count, prompt, output):
+    assert [(len(i.prompt_token_ids), i.num_tokens) for i in workload(name, 500)] == [(prompt, output)] * count
+
+
+def test_mixed_workloads():
+    assert len(workload("W2", 500)) == 16
+    items = workload("W3", 500)
+    assert items[:16] == workload("W2", 500)
+    assert len(items) == 64
+    assert all(16 <= length <= 256 for i in items for length in (len(i.prompt_token_ids), i.num_tokens))
+
+
+def test_a_model_of_a_shape_and_a_chosen_workload(tmp_path, monkeypatch):
+    small = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 256}
+    monkeypatch.setitem(SHAPES, "135M", {**SHAPES["135M"], **small})
+    file = tmp_path / "figures.json"
+    options = ["--model", "135M", "--workload", "W1", "--rounds", "1", "--json", str(file)]
+    assert main(["bench", "single", *options]) == 0
+    (row,) = json.loads(file.read_text())["figures"]["single"]
+    assert (row["workload"], row["compared with"]) == ("W1", "transformers generate")
+
+
+def test_models_and_workloads_that_there_are_not(capsys):
+    assert main(["bench", "single", "--model", "7B"]) == 1
+    assert "no model '7B' to measure; there are bundled, 135M, 0.6B" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no workload 'W9'; there are S1, S16, W1, W2, W3, W4"):
+        workload("W9", 500)
 
 
 class _Completions(BaseHTTPRequestHandler):

@@ -24,6 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_argument(
         "--server", metavar="URL", action="append", default=[], help="a running peer: vLLM's or llama.cpp's server"
     )
+    bench.add_argument(
+        "--model",
+        default="bundled",
+        help="throughput, single: bundled, or random weights: 135M, 0.6B (default: bundled)",
+    )
+    bench.add_argument(
+        "--workload", metavar="NAME", action="append", default=[], help="throughput, single: S1, S16, W1, W2, W3 or W4"
+    )
     bench.add_argument("--json", metavar="FILE", help="write the figures to a file too, with machine and versions")
     bench.add_argument("--csv", metavar="FILE", help="the same as a table")
     bench.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="ui: that long under traffic too")
@@ -36,5 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from workbench.bench.run import Options, run_bench
 
     charts = None if args.charts is None else Path(args.charts)
-    options = Options(args.rounds, args.nano_vllm, charts, tuple(args.server), args.soak)
+    options = Options(
+        args.rounds, args.nano_vllm, charts, tuple(args.server), args.soak, args.model, tuple(args.workload)
+    )
     return run_bench(args.what, options, args.list, args.json, args.csv)

@@ -81,8 +81,8 @@ class TransformersGenerate:
 
     name = "transformers generate"
 
-    def __init__(self, folder: str) -> None:
-        self._model = _load(folder)
+    def __init__(self, folder: str, dtype: Any = None) -> None:
+        self._model = _load(folder, dtype)
 
     def run(self, items: Sequence[Item]) -> float:
         """Greedy, exactly num_tokens each."""

@@ -8,20 +8,10 @@ from typing import Any
 
 from workbench.bench.compare import compare
 from workbench.bench.peers import Workbench
+from workbench.bench.shapes import SHAPES, save_random
 from workbench.bench.workloads import fixed
 from workbench.llm import LLM
 
-# SmolLM2-135M's shape; what the weights are makes no difference to the speed.
-SHAPE = {
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 2048,
-    "tie_word_embeddings": True,
-}
 METHODS = ("int8", "int4", "nf4")
 BATCHES = (1, 16)
 OUTPUT_TOKENS = 16
@@ -40,7 +30,7 @@ def quant_rows(
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        _save_random(Path(folder), SHAPE if shape is None else shape)
+        save_random(Path(folder), SHAPES["135M"] if shape is None else shape)
         with LLM(folder, num_gpu_blocks_override=128) as full:
             for method in methods:
                 with LLM(folder, quantization=method, num_gpu_blocks_override=128) as llm:
@@ -60,11 +50,3 @@ def quant_rows(
                             }
                         )
     return rows
-
-
-def _save_random(folder: Path, shape: dict[str, Any]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(LlamaConfig(**shape), dtype=torch.bfloat16).save_pretrained(folder)

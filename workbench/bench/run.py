@@ -25,13 +25,13 @@ from workbench.bench.peers import Peer, TransformersContinuousBatching, Transfor
 from workbench.bench.quant_bench import quant_rows
 from workbench.bench.scheduler_bench import scheduler_rows
 from workbench.bench.server_peer import Server
+from workbench.bench.shapes import BUNDLED, model_folder
 from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.startup_bench import startup_rows
 from workbench.bench.trace_bench import trace_rows
 from workbench.bench.ui import ui_rows
 from workbench.bench.workloads import workload
 from workbench.core.errors import WorkbenchError
-from workbench.embedded import model_path
 from workbench.llm import LLM
 
 MAX_NUM_SEQS = 16
@@ -45,7 +45,8 @@ class Options:
     """What the measurements may ask. rounds: alternating ones. nano_vllm: a checkout of it, or None.
 
     charts: a folder for charts, or None. servers: addresses of peers that are running. soak: seconds that the ui
-    measurement keeps a dashboard open under traffic.
+    measurement keeps a dashboard open under traffic. model: see model_folder. workloads: of throughput and single, in
+    place of their own.
     """
 
     rounds: int = 5
@@ -53,6 +54,8 @@ class Options:
     charts: Path | None = None
     servers: tuple[str, ...] = ()
     soak: float = 0.0
+    model: str = BUNDLED
+    workloads: tuple[str, ...] = ()
 
     def draw(self, name: str, figure: Any) -> None:
         """Write a chart, if any are wanted."""
@@ -106,27 +109,34 @@ def _write_csv(path: Path, figures: dict[str, Rows]) -> None:
 
 
 def throughput(options: Options) -> Rows:
-    """16 requests at once (S16, W2) against transformers' continuous batching and servers, same weights, float32."""
-    with LLM(max_num_seqs=MAX_NUM_SEQS) as llm:
-        theirs = TransformersContinuousBatching(str(model_path()), MAX_NUM_SEQS)
+    """16 at once (S16, W2) against transformers' continuous batching and servers, same weights and precision."""
+    with model_folder(options.model) as folder, LLM(folder, max_num_seqs=MAX_NUM_SEQS) as llm:
+        theirs = TransformersContinuousBatching(folder, MAX_NUM_SEQS, _dtype_of(llm))
         try:
-            return _against("throughput", llm, [theirs, *_servers(options)], ("S16", "W2"), options.rounds)
+            peers = [theirs, *_servers(options, folder)]
+            return _against("throughput", llm, peers, options.workloads or ("S16", "W2"), options.rounds)
         finally:
             theirs.close()
 
 
 def single(options: Options) -> Rows:
-    """One request (S1) against transformers' generate and servers, same weights, float32."""
-    with LLM() as llm:
-        peers = [TransformersGenerate(str(model_path())), *_servers(options)]
-        return _against("single stream", llm, peers, ("S1",), options.rounds)
+    """One request (S1) against transformers' generate and servers, same weights and precision."""
+    with model_folder(options.model) as folder, LLM(folder) as llm:
+        peers = [TransformersGenerate(folder, _dtype_of(llm)), *_servers(options, folder)]
+        return _against("single stream", llm, peers, options.workloads or ("S1",), options.rounds)
 
 
-def _servers(options: Options) -> list[Peer]:
+def _dtype_of(llm: LLM) -> Any:
+    import torch
+
+    return getattr(torch, llm.model.dtype)
+
+
+def _servers(options: Options, folder: str) -> list[Peer]:
     if not options.servers:
         print(
-            "vLLM and llama.cpp were not run: start their server with the same model (the bundled one is in "
-            f"{model_path()}) and name it, as in --server http://127.0.0.1:8000"
+            "vLLM and llama.cpp were not run: start their server with the same model ({options.model}: "
+            f"{folder}) and name it, as in --server http://127.0.0.1:8000"
         )
     return [Server(url) for url in options.servers]
 

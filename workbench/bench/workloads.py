@@ -3,6 +3,8 @@
 import random
 from typing import NamedTuple
 
+from workbench.core.errors import ConfigError
+
 
 class Item(NamedTuple):
     """A prompt and how many tokens to make of it."""
@@ -26,11 +28,18 @@ def mixed(count: int, low: int, high: int, vocab_size: int, seed: int = 0) -> li
     ]
 
 
-WORKLOADS = ("S1", "S16", "W2")
+WORKLOADS = ("S1", "S16", "W1", "W2", "W3", "W4")
 
 
 def workload(name: str, vocab_size: int) -> list[Item]:
-    """S1: one request, 32 in, 64 out. S16: sixteen of them. W2: sixteen with lengths uniform from 16 to 256."""
-    if name == "W2":
-        return mixed(16, 16, 256, vocab_size)
-    return fixed(1 if name == "S1" else 16, 32, 64, vocab_size)
+    """S1: one request, 32 in, 64 out. S16: sixteen of them. W1: one, 32 in, 128 out. W2: sixteen with lengths uniform
+    from 16 to 256. W3: 64 such. W4: one prompt of 1,024 and its first token: its time is the time to that.
+
+    Raises ConfigError for another name.
+    """
+    if name in ("W2", "W3"):
+        return mixed(16 if name == "W2" else 64, 16, 256, vocab_size)
+    sizes = {"S1": (1, 32, 64), "S16": (16, 32, 64), "W1": (1, 32, 128), "W4": (1, 1024, 1)}
+    if name not in sizes:
+        raise ConfigError(f"no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    return fixed(*sizes[name], vocab_size)
