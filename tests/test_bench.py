@@ -141,6 +141,7 @@ def test_curves_of_running_requests_and_pools(tmp_path, monkeypatch):
     assert [row["running"] for row in rows] == [1, 3]
     for row in rows:
         assert row["tokens/s"] > 0
+        assert row["decode step ms"] >= row["its forward ms"] > 0
         for name in ("TTFT", "ITL", "E2E"):
             assert 0 < row[f"{name} p50 ms"] <= row[f"{name} p95 ms"] <= row[f"{name} p99 ms"]
     assert [row["blocks"] for row in written["figures"]["pool"]] == [200, 2000]
@@ -165,7 +166,7 @@ def test_steps_beside_the_machine_s_limits(monkeypatch):
     monkeypatch.setitem(machine.MATMUL_SIZE, "cpu", 64)
     rows = limits_bench.limits_rows(limits_bench.limits_rooflines())
     assert [row["step"] for row in rows] == ["prefill, 24 tokens", "decode, batch 1", "decode, batch 2"]
-    assert all(row["ms"] > 0 and row["copy GB/s"] > 0 for row in rows)
+    assert all(row["ms"] > 0 and row["copy GB/s"] > 0 and row["forward / its timed parts"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize(

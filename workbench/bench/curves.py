@@ -9,9 +9,11 @@ from tqdm import tqdm
 
 from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
 from workbench.bench.workloads import fixed
+from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.llm import LLM
 from workbench.trace.metrics import measure, percentile
+from workbench.trace.trace import KEYFRAME_STEPS
 
 RUNNING = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 POOLS = (1_000, 10_000, 100_000, 1_000_000)
@@ -20,13 +22,17 @@ BLOCK = 16
 
 
 def running_rows(rounds: int, counts: Sequence[int] = RUNNING) -> list[dict[str, Any]]:
-    """The bundled model, all requests at once: tokens/s (median round) and latencies of all rounds together."""
+    """The bundled model, all requests at once: tokens/s (median round) and latencies of all rounds together.
+
+    ms of a decode step and of its forward say why throughput bends: it stays flat where the step grows with the batch.
+    """
     with LLM(max_num_seqs=max(counts), num_gpu_blocks_override=max(counts) * 4) as llm:
         return [_running(llm, count, rounds) for count in tqdm(counts, desc="running requests", delay=1.0, leave=False)]
 
 
 def _running(llm: LLM, count: int, rounds: int) -> dict[str, Any]:
     speeds, ttft, itl, e2e = [], [], [], []
+    decodes: list[StepRecord] = []
     items = fixed(count, PROMPT, OUTPUT, llm.model.vocab_size)
     prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
     params = SamplingParams(temperature=0.0, max_tokens=OUTPUT, ignore_eos=True)
@@ -39,11 +45,15 @@ def _running(llm: LLM, count: int, rounds: int) -> dict[str, Any]:
         if not index:  # not counted
             continue
         speeds.append(count * OUTPUT / seconds)
-        for metrics in measure(llm.trace.records(since=first)).values():
+        records = llm.trace.records(since=first)
+        decodes += [r for r in records if len(r.sampled) == r.num_scheduled_tokens == count]
+        for metrics in measure(records).values():
             ttft.append(metrics.ttft or 0.0)
             itl += metrics.itl
             e2e.append(metrics.e2e or 0.0)
     row: dict[str, Any] = {"running": count, "tokens/s": round(statistics.median(speeds))}
+    row["decode step ms"] = round(statistics.median(r.duration for r in decodes) * 1e3, 2)
+    row["its forward ms"] = round(statistics.median(r.times.forward for r in decodes) * 1e3, 2)
     for name, values in (("TTFT", ttft), ("ITL", itl), ("E2E", e2e)):
         for q in (50, 95, 99):
             row[f"{name} p{q} ms"] = round(percentile(values, q) * 1e3, 2)
@@ -51,18 +61,23 @@ def _running(llm: LLM, count: int, rounds: int) -> dict[str, Any]:
 
 
 def pool_rows(rounds: int, pools: Sequence[int] = POOLS) -> list[dict[str, Any]]:
-    """A scheduler's step with 16 requests that decode, and the state for a keyframe, by the size of the pool."""
+    """A scheduler's step with 16 requests that decode, and the state for a keyframe, by the size of the pool.
+
+    The engine takes a snapshot once in KEYFRAME_STEPS steps or less often, so its share of a step stands beside it.
+    """
     rows = []
     for blocks in tqdm(pools, desc="pools", delay=1.0, leave=False):
         decoding = OurDecoding(decoding_prompts(16, BLOCK), 16 * (rounds + 1) + 2, BLOCK, blocks)
         steps = [decoding.run(16) / 16 for _ in range(rounds)]
         began = time.thread_time()
         decoding.snapshot()
+        seconds = time.thread_time() - began
         rows.append(
             {
                 "blocks": blocks,
                 "µs per step": round(statistics.median(steps) * 1e6, 1),
-                "ms per snapshot": round((time.thread_time() - began) * 1e3, 2),
+                "ms per snapshot": round(seconds * 1e3, 2),
+                "its share of a step, at most, µs": round(seconds / KEYFRAME_STEPS * 1e6, 1),
             }
         )
     return rows
