@@ -162,6 +162,7 @@ def test_a_decode_step_by_context():
 def test_steps_beside_the_machine_s_limits(monkeypatch):
     monkeypatch.setattr(limits_bench, "BATCHES", (1, 2))
     monkeypatch.setattr(limits_bench, "PREFILL", 24)
+    monkeypatch.setattr(limits_bench, "REPEATS", 1)
     monkeypatch.setitem(machine.COPY_BYTES, "cpu", 2**20)
     monkeypatch.setitem(machine.MATMUL_SIZE, "cpu", 64)
     rows = limits_bench.limits_rows(limits_bench.limits_rooflines())
