@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "kernel_table": {"tables", "workbench_kernels"},
     "weights": {"core", "tables"},
     "ledger": {"core", "tables"},
-    "why_not": {"engine"},
+    "why_not": {"core", "engine"},
     "waste": {"core", "trace", "sim", "tables"},
     "quality": {"core", "runtime", "embedded", "tables", "llm"},
     "show": {"trace", "llm", "widgets"},

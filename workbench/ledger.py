@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import overload
 
 from workbench.core.memory import DeviceReading, MemoryRow
+from workbench.core.units import size_text
 from workbench.tables import html_table, text_table
 
-_HEADER = ("memory", "MiB", "share", "")
+_HEADER = ("memory", "held", "share", "")
 _BAR = 24
 
 
@@ -48,9 +49,7 @@ class Ledger(Sequence[MemoryRow]):
             return f"{device.name}: {device.problem}"
         said = [device.name]
         if device.used_bytes is not None and device.total_bytes is not None:
-            said.append(
-                f"{_mebibytes(device.used_bytes)} of {_mebibytes(device.total_bytes)} MiB in use by all processes"
-            )
+            said.append(f"{size_text(device.used_bytes)} of {size_text(device.total_bytes)} in use by all processes")
         if device.utilization is not None:
             said.append(f"{device.utilization:.0%} busy")
         if device.power_watts is not None:
@@ -65,17 +64,13 @@ class Ledger(Sequence[MemoryRow]):
     def _lines(self) -> list[tuple[str, str, str, str]]:
         total = max(self.total, 1)
         lines = [
-            (row.name, _mebibytes(row.bytes), f"{row.bytes / total:.1%}", "█" * round(_BAR * row.bytes / total))
+            (row.name, size_text(row.bytes), f"{row.bytes / total:.1%}", "█" * round(_BAR * row.bytes / total))
             for row in self._rows
         ]
-        return [*lines, ("all", _mebibytes(self.total), "", "")]
+        return [*lines, ("all", size_text(self.total), "", "")]
 
     def __repr__(self) -> str:
         return f"{text_table(_HEADER, self._lines())}\n{self.device_text()}"
 
     def _repr_html_(self) -> str:
         return f"{html_table(_HEADER, self._lines())}<div>{html.escape(self.device_text())}</div>"
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.1f}"

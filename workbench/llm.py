@@ -78,6 +78,7 @@ class LLM:
         dtype: str = "auto",
         device: str = "auto",
         quantization: str | None = None,
+        sparsity: str | None = None,
         max_model_len: int | None = None,
         block_size: int = 16,
         gpu_memory_utilization: float = 0.9,
@@ -111,6 +112,7 @@ class LLM:
                 "dtype": dtype,
                 "device": device,
                 "quantization": quantization,
+                "sparsity": sparsity,
                 "max_model_len": max_model_len,
                 "block_size": block_size,
                 "gpu_memory_utilization": gpu_memory_utilization,
@@ -139,7 +141,7 @@ class LLM:
             config,
             kernel_backend,
             enforce_eager,
-            reload=lambda method: load_model(dataclasses.replace(args, quantization=method)),
+            reload=lambda method: load_model(args.with_weight_format(method)),
         )
         self._runner = runner
         self.engine_id = uuid.uuid4().hex[:12]
@@ -279,7 +281,8 @@ class LLM:
 
         quantization: the weights are read again and stored another way while the engine goes on, then take over
         between two steps; None is the checkpoint's own precision, bit for bit. Running requests are preempted and
-        computed again with the new weights.
+        computed again with the new weights. sparsity does the same: "2:4" on GPUs that multiply packed 2:4 matrices
+        (elsewhere it is refused, with the prediction), "2:4-dense" anywhere, to measure the quality of pruned weights.
 
         All changes are made or none. Raises ConfigError: DoesNotFitError where a live request or the memory does not
         allow it, KVCacheTooSmallError where not one block is left. dry_run=True only predicts, as `predict` does.
@@ -550,6 +553,7 @@ class LLM:
         full = dataclasses.replace(
             self.args,
             quantization=None,
+            sparsity=None,
             kv_cache_dtype="auto",
             max_num_seqs=1,
             gpu_memory_utilization=1.0,
@@ -560,7 +564,7 @@ class LLM:
             return measure(self, base, **options)
 
     def _changes_answers(self) -> bool:
-        return self.model.quantization is not None or self.args.kv_cache_dtype != "auto"
+        return (self.model.quantization or self.model.sparsity) is not None or self.args.kv_cache_dtype != "auto"
 
     def weights(self) -> Weights:
         """How every weight matrix is stored, in how many bytes."""

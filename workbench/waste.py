@@ -3,6 +3,7 @@
 import html
 
 from workbench.core.records import Snapshot
+from workbench.core.units import size_text
 from workbench.sim.memory_account import (
     SCHEMES,
     MemorySample,
@@ -15,7 +16,7 @@ from workbench.tables import html_table, text_table
 from workbench.trace import Trace
 from workbench.trace.replay import Replay
 
-_HEADER = ("KV memory", "held, mean MiB", "at most MiB", "held for nothing", "")
+_HEADER = ("KV memory", "held, mean", "at most", "held for nothing", "")
 _WORDS = {
     "paged": "in blocks, as it was",
     "contiguous_exact": "in one piece, for the true length",
@@ -60,7 +61,7 @@ class Waste:
             width = round(_BAR * held / largest)
             used = round(width * (1 - share))
             bar = "█" * used + "░" * (width - used)
-            lines.append((_WORDS[scheme], f"{held / 2**20:.2f}", f"{most / 2**20:.2f}", f"{share:.1%}", bar))
+            lines.append((_WORDS[scheme], size_text(held), size_text(most), f"{share:.1%}", bar))
         return lines
 
     def _title(self) -> str:

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import overload
 
+from workbench.core.units import size_text
 from workbench.core.weights import WeightRow
 from workbench.tables import html_table, text_table
 
-_HEADER = ("weights", "count", "shape", "stored as", "MiB", "bits a weight", "note")
+_HEADER = ("weights", "count", "shape", "stored as", "held", "bits a weight", "note")
 
 
 class Weights(Sequence[WeightRow]):
@@ -52,8 +53,8 @@ class Weights(Sequence[WeightRow]):
             held = sum(row.bytes for row in rows)
             bits = 8 * held / max(1, len(rows) * math.prod(shape))
             sizes = " × ".join(map(str, shape))
-            lines.append((name, str(len(rows)), sizes, stored_as, f"{held / 2**20:.2f}", f"{bits:.1f}", note))
-        return [*lines, ("all", str(len(self._rows)), "", "", f"{self.bytes / 2**20:.2f}", "", "")]
+            lines.append((name, str(len(rows)), sizes, stored_as, size_text(held), f"{bits:.1f}", note))
+        return [*lines, ("all", str(len(self._rows)), "", "", size_text(self.bytes), "", "")]
 
     def __repr__(self) -> str:
         return text_table(_HEADER, self._lines())

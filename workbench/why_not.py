@@ -4,6 +4,7 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.core.units import size_text
 from workbench.engine.change import Change
 
 
@@ -30,11 +31,11 @@ class WhyNot:
         """The verdict, the arithmetic, and what to do."""
         change = self.change
         now, then = change.before, change.predicted
-        free = "" if self.free_bytes is None else f"; {_mebibytes(self.free_bytes)} of the device are free"
-        held = f"Held now: {_mebibytes(now.weight_bytes)} of weights and {_mebibytes(now.kv_cache_bytes)} of KV{free}."
+        free = "" if self.free_bytes is None else f"; {size_text(self.free_bytes)} of the device are free"
+        held = f"Held now: {size_text(now.weight_bytes)} of weights and {size_text(now.kv_cache_bytes)} of KV{free}."
         if self.fits:
             asked = (
-                f"Asked for: {_mebibytes(then.weight_bytes)} of weights and {_mebibytes(then.kv_cache_bytes)} of KV "
+                f"Asked for: {size_text(then.weight_bytes)} of weights and {size_text(then.kv_cache_bytes)} of KV "
                 f"({then.num_blocks:,} blocks of {then.block_size} tokens)."
             )
             return ["It fits.", held, asked]
@@ -50,7 +51,3 @@ class WhyNot:
     def _repr_html_(self) -> str:
         first, *rest = (html.escape(line) for line in self.lines())
         return f"<b>{first}</b>" + "".join(f"<div>{line}</div>" for line in rest)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"

@@ -28,9 +28,16 @@ export function millis(value: number): string {
   return `${ms < 10 ? ms.toFixed(2) : ms < 100 ? ms.toFixed(1) : whole.format(ms)}${NBSP}ms`;
 }
 
-export function mebibytes(bytes: number): string {
-  const mib = bytes / 2 ** 20;
-  return `${mib < 100 ? mib.toFixed(1) : whole.format(mib)}${NBSP}MiB`;
+/** Bytes in B, KiB or MiB, by the rule of workbench/core/units.py: halves are rounded up. */
+export function byteSize(bytes: number): string {
+  if (!Number.isFinite(bytes)) return "–";
+  if (bytes < 0) return `-${byteSize(-bytes)}`;
+  const size = Math.floor(bytes + 0.5);
+  if (size < 1024) return `${int(size)}${NBSP}B`;
+  const [name, unit] = Math.floor((size + 512) / 1024) < 1024 ? ["KiB", 1024] : ["MiB", 2 ** 20];
+  const tenths = Math.floor((10 * size + unit / 2) / unit);
+  const text = tenths < 1000 ? (tenths / 10).toFixed(1) : int(Math.floor((size + unit / 2) / unit));
+  return `${text}${NBSP}${name}`;
 }
 
 export function percent(share: number): string {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { compact, count, int, mebibytes, millis, percent, rate, seconds, visible } from "../src/format.ts";
+import { compact, count, int, byteSize, millis, percent, rate, seconds, visible } from "../src/format.ts";
 import { type Action, decodeDecision, type DecisionRow, type Reason } from "../src/generated.ts";
 import { explain, explainEnding, reasonLabel } from "../src/reasons.ts";
 import { breakpointLabel, CHOICES, stopReason } from "../src/views/breakpoints.ts";
@@ -24,11 +25,17 @@ test("no rounding makes a unit overflow", () => {
   assert.equal(plain(seconds(119.6)), "2 min 0 s");
 });
 
+test("sizes read as Python writes them", () => {
+  const file = new URL("../../tests/support/sizes.json", import.meta.url);
+  const sizes = JSON.parse(readFileSync(file, "utf8")) as [number, string][];
+  assert.ok(sizes.length > 10);
+  for (const [bytes, text] of sizes) assert.equal(plain(byteSize(bytes)), text);
+});
+
 test("other numbers", () => {
   assert.equal(int(4212), "4,212");
   assert.equal(plain(percent(0.714)), "71 %");
   assert.equal(plain(percent(0.0042)), "0.4 %");
-  assert.equal(plain(mebibytes(3 * 2 ** 20)), "3.0 MiB");
   assert.equal(plain(compact(4_600_000)), "4.6 M");
   assert.equal(count(1, "block"), "1 block");
   assert.equal(count(2, "block"), "2 blocks");

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from lab_page import LabPage
 from playwright.sync_api import expect
 
-from workbench.core.config import KV_CACHE_DTYPES, QUANTIZATIONS
+from workbench.core.config import KV_CACHE_DTYPES, QUANTIZATIONS, SPARSITIES
+from workbench.core.units import size_text
 
 SETUP = """
 from workbench import LLM, SamplingParams
@@ -31,14 +31,9 @@ def shown(lab: LabPage) -> dict[str, list[str]]:
 
 def told(figures: dict[str, Any]) -> dict[str, str]:
     """PoolFigures as the view writes them."""
-
-    def mebibytes(size: int) -> str:
-        # Half of the last digit goes up in the page and to the even one in Python's formats.
-        return f"{(Decimal(size) / 2**20).quantize(Decimal('0.1'), ROUND_HALF_UP)}\u00a0MiB"
-
     return {
-        "Weights": mebibytes(figures["weight_bytes"]),
-        "KV pool": mebibytes(figures["kv_cache_bytes"]),
+        "Weights": size_text(figures["weight_bytes"]).replace(" ", "\u00a0"),
+        "KV pool": size_text(figures["kv_cache_bytes"]).replace(" ", "\u00a0"),
         "Blocks": f"{figures['num_blocks']:,} of {figures['block_size']} tokens",
         "A number takes": figures["kv_cache_dtype"],
         "Tokens that fit": f"{figures['num_tokens']:,}",
@@ -63,9 +58,13 @@ def test_knobs_predict_apply_and_show_what_was_measured(lab: LabPage) -> None:
     now, _ = figures(lab, "llm.predict()")
     assert shown(lab) == {label: [value] for label, value in now.items()}
     expect(apply).to_be_disabled()
-    for name, values in (("kv_cache_dtype", KV_CACHE_DTYPES), ("quantization", QUANTIZATIONS)):
+    for name, values, none in (
+        ("kv_cache_dtype", KV_CACHE_DTYPES, ""),
+        ("quantization", QUANTIZATIONS, "as in the checkpoint"),
+        ("sparsity", SPARSITIES, "none"),
+    ):
         options = page.get_by_test_id(f"knob-{name}").locator("option").all_inner_texts()
-        words = [{"auto": "auto (as the model)", None: "as in the checkpoint"}.get(value, value) for value in values]
+        words = [{"auto": "auto (as the model)", None: none}.get(value, value) for value in values]
         assert options == words
     assert page.get_by_test_id("knob-max_num_seqs").input_value() == str(lab.ask("llm.settings['max_num_seqs'][1]"))
 
@@ -144,6 +143,16 @@ def test_quantization_is_a_knob(lab: LabPage) -> None:
     lab.run_cell(0)
     page = lab.page
     expect(page.get_by_test_id("knob-headline")).to_contain_text("As it is now")
+    # Sparsity on a device without a kernel for it: the prediction, and why it stays one.
+    page.get_by_test_id("knob-sparsity").select_option(label="2:4")
+    refusal = lab.ask("llm.predict(sparsity='2:4').refused")
+    expect(page.get_by_test_id("knob-notice")).to_have_text(f"This would be refused: {refusal}.")
+    before, predicted = figures(lab, "llm.predict(sparsity='2:4')")
+    assert shown(lab)["Weights"] == [before["Weights"], predicted["Weights"]]
+    assert before["Weights"] != predicted["Weights"]
+    expect(page.get_by_test_id("knob-apply")).to_be_disabled()
+    lab.screenshot("knobs-sparsity", page.get_by_test_id("workbench-knobs").element_handle())
+    page.get_by_test_id("knob-sparsity").select_option(label="none")
     page.get_by_test_id("knob-quantization").select_option(label="int8")
     expect(page.get_by_test_id("knob-headline")).to_contain_text("Predicted")
     before, predicted = figures(lab, "llm.predict(quantization='int8')")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from lab_page import LabPage
 from playwright.sync_api import Locator, expect
 
+from workbench.core.units import size_text
+
 SETUP = """
 from workbench import LLM, SamplingParams
 llm = LLM(num_gpu_blocks_override=48, kv_cache_dtype="int8")
@@ -19,8 +21,13 @@ MEMORY = "{row.name: row.bytes for row in llm.memory() if row.kind != 'other'}"
 WASTE = "(lambda w: [w.bytes_per_token, list(w.samples[-1])])(llm.waste())"
 
 
-def mebibytes(text: str) -> float:
-    return float(text.replace("\u00a0MiB", "").replace(",", ""))
+def shown_size(size: float) -> str:
+    return size_text(size).replace(" ", "\u00a0")
+
+
+def bytes_of(text: str) -> float:
+    number, unit = text.replace(",", "").split("\u00a0")
+    return float(number) * {"B": 1, "KiB": 2**10, "MiB": 2**20}[unit]
 
 
 def cells(table: Locator) -> list[list[str]]:
@@ -33,20 +40,21 @@ def test_the_memory_view_shows_pythons_figures(lab: LabPage) -> None:
     page = lab.page
     ledger = page.get_by_test_id("memory").locator(".iw-ledger").first
     expect(ledger).to_contain_text("KV cache's scales")
-    shown = {name: mebibytes(size) for name, size, _ in cells(ledger)}
+    shown = {name: size for name, size, _ in cells(ledger)}
     wanted = lab.ask(MEMORY)
     assert {"KV cache, in use", "KV cache, cached prefixes", "KV cache, free"} < set(wanted)
     for name, size in wanted.items():
-        assert abs(shown[name] - size / 2**20) <= 0.0501, name
-    total = mebibytes(page.locator(".iw-total").inner_text().removesuffix(" in all"))
-    assert abs(total - sum(shown.values())) < 0.05 * len(shown) + 1  # from 100 MiB on, whole ones are shown
+        assert shown[name] == shown_size(size), name
+    total = bytes_of(page.locator(".iw-total").inner_text().removesuffix(" in all"))
+    rounded = 0.05 * len(shown) + 1  # MiB; from 100 MiB on, whole ones are shown
+    assert abs(total - sum(map(bytes_of, shown.values()))) < rounded * 2**20
 
     per_token, sample = lab.ask(WASTE)
     held, used, tokens, power, longest = (sample[i] for i in (2, 3, 4, 6, 7))
     rows = cells(page.get_by_test_id("memory-waste"))
     assert [row[0] for row in rows] == ["in blocks", "next power of two", "max_model_len"]
     for row, slots, stored in zip(rows, (held, power, longest), (used, tokens, tokens), strict=True):
-        assert abs(mebibytes(row[2]) - slots * per_token / 2**20) <= 0.0501
+        assert row[2] == shown_size(slots * per_token)
         assert abs(float(row[3].split("%")[0]) / 100 - (1 - stored / slots)) < 0.006
     cores = lab.ask("llm.memory().device.name")
     expect(page.get_by_test_id("memory-device")).to_contain_text(f"{cores} · ")

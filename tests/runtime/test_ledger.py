@@ -102,7 +102,7 @@ def test_the_rows_are_told_apart_and_add_up_to_what_nvml_says(nvml: FakeNVML) ->
     assert reading.processes == ((os.getpid(), 3500 * MIB), (7, 1200 * MIB))
     shown = Ledger(rows, reading)
     assert shown.by_kind()["weights"] == 600 * MIB
-    assert "NVIDIA Test, 6,000.0 of 80,000.0 MiB in use by all processes, 37% busy, 251 of 700 W" in repr(shown)
+    assert "NVIDIA Test, 6,000 MiB of 80,000 MiB in use by all processes, 37% busy, 251 of 700 W" in repr(shown)
     assert "<table>" in shown._repr_html_()
 
 

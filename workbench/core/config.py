@@ -14,6 +14,7 @@ from workbench.core.errors import ConfigError, KVCacheTooSmallError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KERNEL_BACKENDS = ("auto", "numba", "torch", "triton")
 QUANTIZATIONS = (None, "int8", "int4", "nf4", "fp8")
+SPARSITIES = (None, "2:4", "2:4-dense")
 KV_CACHE_DTYPES = ("auto", "fp8", "int8")
 DEFAULT_TRACE_STEPS = 100_000
 DEFAULT_TRACE_MEMORY_BYTES = 512 * 2**20
@@ -26,7 +27,8 @@ class EngineArgs:
     model: a directory, a hub id, or None for the bundled model. tokenizer: the same, None for the model's own.
     dtype: weights and activations. device: "auto", "cpu", "cuda" or "cuda:1".
     quantization: how the layers' matrices are stored: None (as in the checkpoint), "int8", "int4", "nf4", or "fp8" on
-    GPUs that have it.
+    GPUs that have it. sparsity: "2:4" drops the two smallest of every four weights of these matrices, on GPUs that
+    multiply by what is left; "2:4-dense" drops them and stores zeros instead, on any device.
     max_model_len: longest prompt plus output, in tokens. block_size: tokens per KV block.
     gpu_memory_utilization: share of the device's total memory for weights, workspace and KV cache together.
     kv_cache_memory_bytes: size of the KV pool instead. num_gpu_blocks_override: the same, in blocks.
@@ -45,6 +47,7 @@ class EngineArgs:
     dtype: str = "auto"
     device: str = "auto"
     quantization: str | None = None
+    sparsity: str | None = None
     max_model_len: int | None = None
     block_size: int = 16
     gpu_memory_utilization: float = 0.9
@@ -73,6 +76,13 @@ class EngineArgs:
         if self.quantization not in QUANTIZATIONS:
             names = ", ".join(str(name) for name in QUANTIZATIONS)
             raise ConfigError(f"quantization must be one of {names}, not {self.quantization!r}")
+        if self.sparsity not in SPARSITIES:
+            raise ConfigError(f"sparsity must be one of {', '.join(map(str, SPARSITIES))}, not {self.sparsity!r}")
+        if self.sparsity is not None and self.quantization is not None:
+            raise ConfigError(
+                f"sparsity={self.sparsity!r} and quantization={self.quantization!r} cannot be combined; set one of "
+                "them to None"
+            )
         if self.kv_cache_dtype not in KV_CACHE_DTYPES:
             raise ConfigError(
                 f"kv_cache_dtype must be one of {', '.join(KV_CACHE_DTYPES)}, not {self.kv_cache_dtype!r}"
@@ -97,6 +107,16 @@ class EngineArgs:
                 "to give a size, use kv_cache_memory_bytes"
             )
 
+    @property
+    def weight_format(self) -> str | None:
+        """How the layers' matrices are to be stored: the quantization or the sparsity, None as in the checkpoint."""
+        return self.quantization or self.sparsity
+
+    def with_weight_format(self, weight_format: str | None) -> "EngineArgs":
+        """A copy that asks for matrices stored that way."""
+        sparse = weight_format in SPARSITIES
+        return replace(self, quantization=None if sparse else weight_format, sparsity=weight_format if sparse else None)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EngineArgs":
         """Make EngineArgs from keyword arguments; a name that does not exist raises with the nearest one."""
@@ -114,7 +134,8 @@ class ModelSpec:
     """What the engine needs to know of a loaded model. Sizes in bytes; max_model_len in tokens.
 
     kv_bytes_per_token: K and V of one token over all layers. backend: which code runs it ("decoder", "transformers").
-    quantization: how the layers' matrices are stored, None for plain numbers of the dtype.
+    quantization: how the layers' matrices are stored, None for plain numbers of the dtype. sparsity: how they were
+    pruned.
     """
 
     name: str
@@ -134,6 +155,7 @@ class ModelSpec:
     kv_bytes_per_token: int
     eos_token_ids: tuple[int, ...]
     quantization: str | None = None
+    sparsity: str | None = None
 
 
 # The settings after whose change all KV is computed again.

@@ -57,6 +57,7 @@ def resolved_settings(
         "dtype": spec.dtype,
         "device": spec.device,
         "quantization": spec.quantization,
+        "sparsity": spec.sparsity,
         "max_model_len": spec.max_model_len,
         "block_size": config.block_size,
         "kv_cache_memory_bytes": config.pool.num_bytes,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workbench.core.config import PoolShape
+from workbench.core.units import size_text
 from workbench.trace import Trace
 
 SPEED_STEPS = 200
@@ -144,8 +145,8 @@ class Change:
 
 
 _ROWS: tuple[tuple[str, Callable[[PoolFigures], str]], ...] = (
-    ("weights", lambda f: f"{f.weight_bytes / 2**20:,.1f} MiB"),
-    ("KV pool", lambda f: f"{f.kv_cache_bytes / 2**20:,.1f} MiB"),
+    ("weights", lambda f: size_text(f.weight_bytes)),
+    ("KV pool", lambda f: size_text(f.kv_cache_bytes)),
     ("blocks", lambda f: f"{f.num_blocks:,} of {f.block_size} tokens, {f.kv_cache_dtype}"),
     ("tokens that fit", lambda f: f"{f.num_tokens:,}"),
     ("requests of full length at once", lambda f: f"{f.max_concurrency:,.1f}"),

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from workbench.core.errors import InvalidRequestError, SamplingParamsError
@@ -10,6 +11,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.engine.change import Change
 from workbench.engine.engine_loop import EngineLoop
 from workbench.engine.interfaces import Tokenizer
+from workbench.engine.knobs import WEIGHTS
 from workbench.engine.request_stream import RequestStream
 
 Prompt = str | Sequence[int] | Mapping[str, Any]
@@ -83,9 +85,10 @@ class EngineClient:
         Raises ConfigError or PolicyError, with the engine as it was.
         """
         core, weights = self.loop.core, None
-        if changes.get("quantization", core.args.quantization) != core.args.quantization:
+        asked = {name: changes[name] for name in WEIGHTS if name in changes}
+        if asked and (wanted := replace(core.args, **asked).weight_format) != core.args.weight_format:
             self.loop.call(lambda: core.check(changes))
-            weights = core.runner.load_weights(changes["quantization"])
+            weights = core.runner.load_weights(wanted)
         return self.loop.call(lambda: core.configure(changes, weights))
 
     def need_tokenizer(self) -> Tokenizer:

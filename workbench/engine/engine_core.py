@@ -14,10 +14,11 @@ from workbench.core.records import BlockEventKind, Finished, SettingChange, Step
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import Action, RunnerOutput, SampledToken, SchedulerOutput
+from workbench.core.units import size_text
 from workbench.engine.change import Change, PoolFigures, pool_figures
 from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import ModelRunner
-from workbench.engine.knobs import SIZES, Turn, check_knobs
+from workbench.engine.knobs import SIZES, WEIGHTS, Turn, check_knobs
 from workbench.engine.request_stream import RequestStream
 from workbench.trace import Trace
 
@@ -111,8 +112,8 @@ class EngineCore:
     def _refusal(self, turn: Turn, pool: PoolShape) -> DoesNotFitError | None:
         try:
             self._check_fit(pool)
-            if turn.args.quantization != self.args.quantization:
-                self.runner.check_weights(turn.args.quantization)
+            if turn.args.weight_format != self.args.weight_format:
+                self.runner.check_weights(turn.args.weight_format)
         except DoesNotFitError as error:
             return error
         return None
@@ -171,9 +172,9 @@ class EngineCore:
         pool = self._planned(turn)
         self._check_fit(pool)
         predicted = self._predicted(changes, turn, pool)
-        reload = turn.args.quantization != self.args.quantization
+        reload = turn.args.weight_format != self.args.weight_format
         if reload and weights is None:
-            weights = self.runner.load_weights(turn.args.quantization)
+            weights = self.runner.load_weights(turn.args.weight_format)
         policy = self.scheduler.policy
         if turn.policy is not None:
             self.scheduler.set_policy(turn.policy)
@@ -183,7 +184,7 @@ class EngineCore:
         remade = before[1:3] != pool[1:3]
         told = [SettingChange(n, str(v)) for n, v in turn.pool.items() if remade or n not in RECOMPUTE_SETTINGS]
         if reload:
-            told.append(SettingChange("quantization", str(turn.args.quantization)))
+            told += [SettingChange(name, str(getattr(turn.args, name))) for name in WEIGHTS if name in changes]
         record = None
         if pool == before and not reload:
             self._changes += told
@@ -227,16 +228,16 @@ class EngineCore:
     def _predicted(self, changes: Mapping[str, Any], turn: Turn, pool: PoolShape) -> Change:
         config = self.scheduler.config
         remade = config.pool[1:3] != pool[1:3]
-        reload = turn.args.quantization != self.args.quantization
+        reload = turn.args.weight_format != self.args.weight_format
         preempted, evicted = self.scheduler.preview_pool(config.with_pool(pool), remade or reload)
         notes = []
         weight_bytes = self.runner.spec.weight_bytes
         if reload:
-            weight_bytes = self.runner.predict_weight_bytes(turn.args.quantization)
+            weight_bytes = self.runner.predict_weight_bytes(turn.args.weight_format)
             notes.append(
                 "All running requests are preempted and computed again with the new weights; cached blocks go. The new "
-                f"weights are read from the checkpoint; until they are in force, they take {weight_bytes / 2**20:,.1f} "
-                "MiB beside the old ones."
+                f"weights are read from the checkpoint; until they are in force, they take {size_text(weight_bytes)} "
+                "beside the old ones."
             )
         if remade:
             notes.append("All running requests are preempted and computed again in the new pool; cached blocks go.")
@@ -249,8 +250,7 @@ class EngineCore:
         resolved = {name: resolved[name] for name in resolved if turn.pool} | dict(turn.limits)
         if turn.policy is not None:
             resolved["scheduling_policy"] = turn.policy.name
-        if "quantization" in changes:
-            resolved["quantization"] = turn.args.quantization
+        resolved |= {name: getattr(turn.args, name) for name in WEIGHTS if name in changes}
         return Change(
             dict(changes),
             resolved,

@@ -34,15 +34,15 @@ class ModelRunner(Protocol):
         """Copy blocks, then make the pool that size; one of another kind begins empty. ConfigError leaves the old."""
         ...
 
-    def predict_weight_bytes(self, quantization: str | None) -> int:
+    def predict_weight_bytes(self, weight_format: str | None) -> int:
         """Bytes that the weights would take, stored that way."""
         ...
 
-    def check_weights(self, quantization: str | None) -> None:
+    def check_weights(self, weight_format: str | None) -> None:
         """Raise DoesNotFitError where the weights cannot be stored that way here, or not beside those in force."""
         ...
 
-    def load_weights(self, quantization: str | None) -> object:
+    def load_weights(self, weight_format: str | None) -> object:
         """Weights stored that way, for use_weights. Changes nothing; any thread may call it. Raises ConfigError."""
         ...
 

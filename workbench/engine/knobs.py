@@ -8,8 +8,9 @@ from workbench.core.config import POOL_SETTINGS, EngineArgs, SchedulerConfig
 from workbench.core.errors import ConfigError
 from workbench.core.policy import Policy, make_policy
 
+WEIGHTS = ("quantization", "sparsity")
 LIMITS = ("max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching")
-LIVE_SETTINGS = (*LIMITS, "scheduling_policy", *POOL_SETTINGS, "quantization")
+LIVE_SETTINGS = (*LIMITS, "scheduling_policy", *POOL_SETTINGS, *WEIGHTS)
 SIZES = ("gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override")
 
 
@@ -39,8 +40,7 @@ def check_knobs(changes: Mapping[str, Any], args: EngineArgs, config: SchedulerC
     policy = make_policy(changes["scheduling_policy"]) if "scheduling_policy" in changes else None
     pool = {name: changes[name] for name in POOL_SETTINGS if name in changes}
     asked = {**({"kv_cache_memory_bytes": None, "num_gpu_blocks_override": None} if sizes else {}), **limits, **pool}
-    if "quantization" in changes:
-        asked["quantization"] = changes["quantization"]
+    asked |= {name: changes[name] for name in WEIGHTS if name in changes}
     if policy is not None:
         asked["scheduling_policy"] = policy.name
     return Turn(replace(args, **asked), limits, policy, pool)

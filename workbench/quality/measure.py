@@ -79,10 +79,9 @@ def measure(
 
 
 def _name(llm: "LLM") -> str:
-    quantization = llm.settings["quantization"].resolved
     kv = llm.settings["kv_cache_dtype"]
     cache = "" if kv.requested == "auto" else f" with {kv.resolved} KV"
-    return f"{Path(llm.model.name).name} in {quantization or llm.model.dtype}{cache}"
+    return f"{Path(llm.model.name).name} in {llm.model.quantization or llm.model.sparsity or llm.model.dtype}{cache}"
 
 
 def _chunks(

@@ -122,4 +122,4 @@ def compare_outputs(
 
 
 def _name(llm: "LLM") -> str:
-    return llm.settings["quantization"].resolved or llm.model.dtype
+    return llm.model.quantization or llm.model.sparsity or llm.model.dtype

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from workbench.core.config import EngineArgs, ModelSpec
 from workbench.core.errors import ConfigError, DoesNotFitError, ModelLoadError, UnsafeModelError
+from workbench.core.units import size_text
 from workbench.runtime.checkpoints import Stored, check_library, find_gguf, stored_quantized
 from workbench.runtime.linear import Linear, cpu_computes_bfloat16
 from workbench.runtime.memory import free_bytes
@@ -25,6 +26,7 @@ from workbench.runtime.models.decoder import Decoder
 from workbench.runtime.models.decoder_config import DecoderConfig, UnsupportedByDecoder, decoder_config
 from workbench.runtime.models.transformers_model import AttentionShape, TransformersModel
 from workbench.runtime.quantization import check_quantization, quantized_linear
+from workbench.runtime.sparsity import check_sparsity
 from workbench.runtime.tokenizer import Tokenizer
 from workbench.runtime.weights import Checkpoint, count_numbers, find_weight_files
 
@@ -50,12 +52,16 @@ def load_model(args: EngineArgs) -> LoadedModel:
     memory left; nothing is kept).
     """
     device = _device(args.device)
-    check_quantization(args.quantization, device)
+    check_quantization(args.weight_format, device)
     folder = _folder(args.model)
     gguf_file = find_gguf(folder)
     config = _config(folder, args.trust_remote_code, gguf_file)
     stored = stored_quantized(config, gguf_file)
     dtype, notes = _dtype(args.dtype, config, device)
+    if args.sparsity is not None:
+        if stored is not None:
+            raise ConfigError(f"the checkpoint is in {stored.format} format, which cannot be pruned; omit sparsity")
+        check_sparsity(args.sparsity, device, dtype)
     max_model_len = _max_model_len(args.max_model_len, config)
     weight_files = [] if gguf_file is not None else find_weight_files(folder)
     try:
@@ -64,7 +70,7 @@ def load_model(args: EngineArgs) -> LoadedModel:
         lean = None
         notes += (f"runs through transformers' own modules, as the lean decoder does not cover it: {reason}",)
     with _told_where_memory_runs_out(weight_files, dtype, device):
-        make_linear = Linear if args.quantization is None else quantized_linear(args.quantization)
+        make_linear = Linear if args.weight_format is None else quantized_linear(args.weight_format)
         quantization = args.quantization
         model: Model
         if lean is None:
@@ -170,10 +176,10 @@ def _stored_as(args: EngineArgs, stored: Stored, model: TransformersModel, dtype
             f"the checkpoint is in {stored.format} format and runs as it is stored; quantization={args.quantization!r} "
             "cannot be put on top, leave it out"
         )
-    mebibytes = sum(row.bytes for row in model.weights()) / 2**20
+    held = size_text(sum(row.bytes for row in model.weights()))
     return f"{stored.format}, dequantized", (
         f"the checkpoint is in {stored.format} format and runs dequantized: transformers writes its weights out in "
-        f"{short} on this device, {mebibytes:,.1f} MiB in all; quantization='int8' "
+        f"{short} on this device, {held} in all; quantization='int8' "
         "or 'int4' packs them again"
     )
 
@@ -278,6 +284,7 @@ def _spec(
         kv_bytes_per_token=2 * shape.num_layers * shape.num_kv_heads * shape.head_size * dtype.itemsize,
         eos_token_ids=_eos_token_ids(folder, config),
         quantization=quantization,
+        sparsity=args.sparsity,
     )
 
 

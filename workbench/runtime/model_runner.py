@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from workbench.core.config import EngineArgs, ModelSpec, PoolShape, SchedulerConfig
+from workbench.core.config import SPARSITIES, EngineArgs, ModelSpec, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, EngineClosedError, KVCacheTooSmallError
 from workbench.core.machine import MachineLimits
 from workbench.core.memory import DeviceReading, MemoryRow
@@ -31,6 +31,7 @@ from workbench.runtime.memory import check_room, free_bytes, plan_pool, pool_sha
 from workbench.runtime.models.base import Model
 from workbench.runtime.quantization import check_quantization, predicted_bytes
 from workbench.runtime.sampler import sample
+from workbench.runtime.sparsity import forecast
 from workbench.runtime.step_profile import PartTimer
 from workbench.runtime.threads import on_device, step_threads, torch_threads
 from workbench_kernels.check import AttentionUse
@@ -243,8 +244,10 @@ class TorchModelRunner:
         # transformers' own modules may wait for the device, and torch's attention goes by lengths known to the host.
         if capture is None or self._spec.backend != "decoder" or not self._kernels.query_tile:
             return None
-        if any(row.stored_as == "nf4" for row in self._model.weights()):
-            return None  # its table of values is brought to the device at each use, which a recording cannot repeat
+        # nf4's table of values is brought to the device at each use, and torch's 2:4 product plans anew at each use,
+        # neither of which a recording can repeat.
+        if any(row.stored_as == "nf4" or row.stored_as.startswith("2:4") for row in self._model.weights()):
+            return None
         batch, kv, kernels, model = self._batch, self._kv.layers, self._kernels, self._model
         buffers = DecodeBuffers(
             self._max_num_seqs, batch.max_blocks, batch.block_size, device, self._kernels.query_tile
@@ -363,28 +366,31 @@ class TorchModelRunner:
         pool = pool_shape(self._spec, num_blocks, SCORING_BLOCK, self._kv.pool.kv_cache_dtype)
         return KVStore(self._spec, pool, self._device, self._dtype)
 
-    def predict_weight_bytes(self, quantization: str | None) -> int:
+    def predict_weight_bytes(self, weight_format: str | None) -> int:
         """Bytes that the weights would take, from the shapes."""
-        return predicted_bytes(self._model.weights(), quantization, self._dtype)
+        return predicted_bytes(self._model.weights(), weight_format, self._dtype)
 
-    def check_weights(self, quantization: str | None) -> None:
+    def check_weights(self, weight_format: str | None) -> None:
         """Raise DoesNotFitError where the weights cannot be stored that way here, or not beside those in force."""
         try:
-            check_quantization(quantization, self._device)
+            check_quantization(weight_format, self._device, self._dtype)
         except ConfigError as error:
-            raise DoesNotFitError(str(error), instead={"quantization": "int8"}) from error
-        need, free = self.predict_weight_bytes(quantization), free_bytes(self._device)
+            if weight_format not in SPARSITIES:
+                raise DoesNotFitError(str(error), instead={"quantization": "int8"}) from error
+            told = f"{error}; {forecast(self._model.weights(), self._dtype)}"
+            raise DoesNotFitError(told, instead={"sparsity": None, "quantization": "int8"}) from error
+        need, free = self.predict_weight_bytes(weight_format), free_bytes(self._device)
         if need > free:
             raise DoesNotFitError(
-                f"weights in {quantization or self._spec.dtype} need {need:,} bytes beside the old ones until they are "
-                f"in force, and {self._device} has {free:,} free",
+                f"weights in {weight_format or self._spec.dtype} need {need:,} bytes beside the old ones until they "
+                f"are in force, and {self._device} has {free:,} free",
                 need,
                 free,
                 f"free {need - free:,} bytes more: make the KV pool smaller first, or make a new LLM with this "
                 "quantization after shutdown()",
             )
 
-    def load_weights(self, quantization: str | None) -> LoadedModel:
+    def load_weights(self, weight_format: str | None) -> LoadedModel:
         """Read the checkpoint again and store it that way. Nothing changes yet, and steps may go on meanwhile.
 
         Raises DoesNotFitError as check_weights does, or where memory runs out all the same; ConfigError or
@@ -392,16 +398,16 @@ class TorchModelRunner:
         """
         if self._reload is None:
             raise ConfigError("this engine was made from a loaded model and cannot read its checkpoint again")
-        self.check_weights(quantization)
+        self.check_weights(weight_format)
         try:
-            loaded = self._reload(quantization)
+            loaded = self._reload(weight_format)
             # Steps go on meanwhile, and the pool may change its kind: kernels of its own, in this thread.
             kind = self._kv.pool.kv_cache_dtype
             self._warm_up(loaded.model, self._select_kernels(kind, alone=True), kind)
         except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where a CPU allocation fails
-            need, free = self.predict_weight_bytes(quantization), free_bytes(self._device)
+            need, free = self.predict_weight_bytes(weight_format), free_bytes(self._device)
             raise DoesNotFitError(
-                f"weights in {quantization or self._spec.dtype} need {need:,} bytes beside the old ones, and "
+                f"weights in {weight_format or self._spec.dtype} need {need:,} bytes beside the old ones, and "
                 f"{self._device} has {free:,} free; loading them failed: {error}",
                 need,
                 free,

@@ -5,12 +5,15 @@ they do in bitsandbytes and vLLM: they are a small part of a large model, and er
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 
+from workbench.core.config import SPARSITIES
 from workbench.core.errors import ConfigError
 from workbench.core.weights import WeightRow
 from workbench.runtime.linear import Linear, MatrixInfo
+from workbench.runtime.sparsity import check_sparsity, packed_bytes, pruned_linear, qualifies
 from workbench_kernels.dispatch import KernelSet
 from workbench_kernels.quant_matmul.packing import PACKED, QuantizedWeight, quantize
 
@@ -53,9 +56,12 @@ class QuantizedLinear:
         return outputs * inputs + (0 if self._bias is None else outputs)
 
 
-def check_quantization(method: str | None, device: torch.device) -> None:
-    """Raise ConfigError for a method that there is not, or that this device cannot run."""
+def check_quantization(method: str | None, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    """Raise ConfigError for a method (or sparsity) that there is not, or that this device or dtype cannot run."""
     if method is None or method in ("int8", "int4", "nf4"):
+        return
+    if method in SPARSITIES:
+        check_sparsity(method, device, dtype)
         return
     if method != "fp8":
         raise ConfigError(f"quantization must be None or one of {', '.join(METHODS)}, not {method!r}")
@@ -91,7 +97,10 @@ def predicted_bytes(rows: Iterable[WeightRow], method: str | None, dtype: torch.
             held += row.bytes
             continue
         outputs, inputs = row.shape
-        size = None if method is None else group_size(method, inputs)
+        if method == "2:4" and qualifies(outputs, inputs):
+            held += packed_bytes(outputs, inputs) + row.bias_bytes
+            continue
+        size = None if method in SPARSITIES else group_size(str(method), inputs)
         if size is None:
             held += outputs * inputs * dtype.itemsize + row.bias_bytes
         else:
@@ -102,6 +111,9 @@ def predicted_bytes(rows: Iterable[WeightRow], method: str | None, dtype: torch.
 
 def quantized_linear(method: str) -> MakeLinear:
     """What stores a matrix by that method; one whose inputs fit no group is left as it is, and says so."""
+
+    if method in SPARSITIES:
+        return partial(pruned_linear, method)
 
     def make(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear | QuantizedLinear:
         inputs = weight.shape[1]

@@ -130,14 +130,14 @@ class FakeRunner:
         self._slots = [*self._slots[: pool.num_tokens], *[None] * (pool.num_tokens - len(self._slots))]
         self._config = self._config.with_pool(pool)
 
-    def predict_weight_bytes(self, quantization: str | None) -> int:
+    def predict_weight_bytes(self, weight_format: str | None) -> int:
         """See ModelRunner; there are no weights."""
         return self.spec.weight_bytes
 
-    def check_weights(self, quantization: str | None) -> None:
+    def check_weights(self, weight_format: str | None) -> None:
         """See ModelRunner; there are no weights."""
 
-    def load_weights(self, quantization: str | None) -> object:
+    def load_weights(self, weight_format: str | None) -> object:
         """See ModelRunner; there are no weights."""
         raise ConfigError("a runner without a model has no weights to quantize")
 

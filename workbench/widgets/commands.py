@@ -10,6 +10,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.engine.breakpoints import make_breakpoint
 from workbench.engine.change import Change
 from workbench.engine.client import EngineClient
+from workbench.engine.knobs import WEIGHTS
 from workbench.widgets.traffic_commands import TRAFFIC, start_what_if
 
 Reply = Callable[[dict[str, Any]], None]
@@ -93,7 +94,7 @@ def _dispatch(client: EngineClient, name: str, args: Mapping[str, Any]) -> Any:
 
 def _configure(client: EngineClient, changes: dict[str, Any]) -> "Future[Change]":
     """New weights take their time to read: steps go on meanwhile, and so does the page's thread."""
-    if "quantization" not in changes:
+    if not any(name in changes for name in WEIGHTS):
         return client.loop.submit(lambda: client.loop.core.configure(changes))
     done: Future[Change] = Future()
 

@@ -1,6 +1,6 @@
 // What a device says of itself, as one line.
 
-import { int, mebibytes, percent } from "../format.ts";
+import { int, byteSize, percent } from "../format.ts";
 import type { DeviceReading } from "../protocol.ts";
 
 /** Processes that are named; more would be a list nobody reads. */
@@ -11,7 +11,7 @@ export function deviceFacts(reading: DeviceReading | null): string {
   if (reading.problem !== null) return `${reading.name}: no figures, as ${reading.problem}`;
   const said = [reading.name];
   const { used_bytes: used, total_bytes: total } = reading;
-  if (used !== null && total !== null) said.push(`${mebibytes(used)} of ${mebibytes(total)} in use by all processes`);
+  if (used !== null && total !== null) said.push(`${byteSize(used)} of ${byteSize(total)} in use by all processes`);
   if (reading.utilization !== null) said.push(`${percent(reading.utilization)} busy`);
   if (reading.power_watts !== null) {
     const limit = reading.power_limit_watts === null ? "" : ` of ${int(Math.round(reading.power_limit_watts))}`;
@@ -21,7 +21,7 @@ export function deviceFacts(reading: DeviceReading | null): string {
   if (reading.memory_clock_mhz !== null) said.push(`memory ${int(reading.memory_clock_mhz)} MHz`);
   if (reading.temperature_celsius !== null) said.push(`${int(reading.temperature_celsius)} °C`);
   const processes = reading.processes.slice(0, MOST_PROCESSES).map(([pid, bytes]) => {
-    return `process ${pid}${bytes === null ? "" : ` ${mebibytes(bytes)}`}`;
+    return `process ${pid}${bytes === null ? "" : ` ${byteSize(bytes)}`}`;
   });
   const more = reading.processes.length - processes.length;
   if (more > 0) processes.push(`${int(more)} more processes`);

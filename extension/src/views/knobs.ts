@@ -9,6 +9,7 @@ import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import {
   BLOCK_SIZES,
+  BY_NAME,
   bytesOfField,
   changeRows,
   changesOf,
@@ -17,6 +18,7 @@ import {
   positionOfScaled,
   QUANTIZATIONS,
   scaledAt,
+  SPARSITIES,
   preemptedText,
   settingsText,
   SLIDER_MAX,
@@ -44,7 +46,7 @@ class KnobsView implements View {
   private readonly sizeUnit = h("span", { class: "iw-dim" });
   private readonly counts: Record<"max_num_seqs" | "max_num_batched_tokens", Pair>;
   private readonly selects: Record<
-    "kv_cache_dtype" | "block_size" | "enable_prefix_caching" | "scheduling_policy" | "quantization",
+    "kv_cache_dtype" | "block_size" | "enable_prefix_caching" | "scheduling_policy" | "quantization" | "sparsity",
     Select
   >;
   private readonly apply: HTMLButtonElement;
@@ -126,6 +128,11 @@ class KnobsView implements View {
         "Weights",
         QUANTIZATIONS.map((name) => [name, name ?? "as in the checkpoint"]),
       ),
+      sparsity: select(
+        "sparsity",
+        "Sparsity",
+        SPARSITIES.map((name) => [name, name ?? "none"]),
+      ),
     };
     this.sizeSlider.addEventListener("input", () => {
       this.sizeField.value = this.sizeText(this.sizeAt(Number(this.sizeSlider.value)));
@@ -187,6 +194,7 @@ class KnobsView implements View {
         row("Prefix caching", "enable_prefix_caching", selects.enable_prefix_caching.element),
         row("Scheduling policy", "scheduling_policy", selects.scheduling_policy.element),
         row("Weights", "quantization", selects.quantization.element),
+        row("Sparsity", "sparsity: 2 of every 4 weights dropped; 2:4-dense stores zeros", selects.sparsity.element),
         h("div", { class: "iw-group" }, this.apply, this.reset),
       ),
       this.answer,
@@ -250,7 +258,7 @@ class KnobsView implements View {
       const knob = knobs[name];
       (element.parentElement as HTMLElement).hidden = knob === undefined;
       if (knob === undefined) continue;
-      const now = name === "kv_cache_dtype" || name === "quantization" ? knob[0] : knob[1];
+      const now = BY_NAME.includes(name) ? knob[0] : knob[1];
       const wanted = name in this.draft ? this.draft[name]! : now;
       offer(select, wanted);
       keep(element, String(values.indexOf(wanted)));
@@ -372,7 +380,7 @@ class KnobsView implements View {
     const { status } = session.store;
     const knobs = status?.knobs;
     if (knobs === undefined) return;
-    const empty = Object.entries(this.draft).find(([name, value]) => value === null && name !== "quantization");
+    const empty = Object.entries(this.draft).find(([name, value]) => value === null && !BY_NAME.includes(name));
     if (empty !== undefined) {
       this.failure = `${empty[0]} needs a number above 0.`;
       this.context.invalidate();

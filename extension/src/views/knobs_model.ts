@@ -1,15 +1,16 @@
 // What the form of knobs asks for, and a Change as a table. Nothing here knows the page.
 
-import { int, mebibytes } from "../format.ts";
+import { int, byteSize } from "../format.ts";
 import type { Change, Knobs, KnobValue, PoolFigures } from "../protocol.ts";
 
 /** What EngineArgs takes (workbench/core/config.py). */
 export const KV_CACHE_DTYPES = ["auto", "fp8", "int8"] as const;
 export const QUANTIZATIONS = [null, "int8", "int4", "nf4", "fp8"] as const;
+export const SPARSITIES = [null, "2:4", "2:4-dense"] as const;
 export const BLOCK_SIZES = [4, 8, 16, 32, 64, 128] as const;
 
 /** Settings whose value was asked for by a name that stands for another ("auto"): compared with what was asked. */
-const BY_NAME = ["kv_cache_dtype", "quantization"];
+export const BY_NAME: readonly string[] = ["kv_cache_dtype", "quantization", "sparsity"];
 const MEBIBYTE = 2 ** 20;
 export const SLIDER_MAX = 100;
 
@@ -58,8 +59,8 @@ export interface ChangeRow {
 }
 
 const FIGURES: readonly (readonly [label: string, show: (figures: PoolFigures) => string])[] = [
-  ["Weights", (f) => mebibytes(f.weight_bytes)],
-  ["KV pool", (f) => mebibytes(f.kv_cache_bytes)],
+  ["Weights", (f) => byteSize(f.weight_bytes)],
+  ["KV pool", (f) => byteSize(f.kv_cache_bytes)],
   ["Blocks", (f) => `${int(f.num_blocks)} of ${int(f.block_size)} tokens`],
   ["A number takes", (f) => f.kv_cache_dtype],
   ["Tokens that fit", (f) => int(f.num_tokens)],
@@ -68,7 +69,14 @@ const FIGURES: readonly (readonly [label: string, show: (figures: PoolFigures) =
   ["Cached blocks forgotten", (f) => int(f.num_evicted)],
 ];
 
-const LIMITS = ["max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching", "scheduling_policy", "quantization"];
+const LIMITS = [
+  "max_num_seqs",
+  "max_num_batched_tokens",
+  "enable_prefix_caching",
+  "scheduling_policy",
+  "quantization",
+  "sparsity",
+];
 
 /** A Change in rows. before, after: the settings in force when it was asked for, and now. */
 export function changeRows(change: Change, before: Knobs, after: Knobs): ChangeRow[] {
@@ -114,7 +122,7 @@ export function preemptedText({ preempted, measured }: Change): string {
 export function settingsText(settings: Record<string, KnobValue>): string {
   return Object.entries(settings)
     .map(([name, value]) => {
-      if (name === "kv_cache_memory_bytes") return `${name}=${String(value)} (${mebibytes(Number(value))})`;
+      if (name === "kv_cache_memory_bytes") return `${name}=${String(value)} (${byteSize(Number(value))})`;
       return `${name}=${typeof value === "string" ? `'${value}'` : pythonText(value)}`;
     })
     .join(", ");

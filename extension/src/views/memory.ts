@@ -1,6 +1,6 @@
 // Memory: who holds the bytes?
 
-import { compact, int, mebibytes, percent } from "../format.ts";
+import { compact, int, byteSize, percent } from "../format.ts";
 import type { MemoryKind } from "../protocol.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
@@ -54,7 +54,7 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
       setProperty(used, "--piece", theme.used);
       setProperty(rest, "width", `${((100 * (row.held - row.used)) / most).toFixed(2)}%`);
       setProperty(rest, "--piece", theme.free);
-      setText(held!, mebibytes(row.held * perSlot));
+      setText(held!, byteSize(row.held * perSlot));
       setText(share!, `${percent(1 - row.used / row.held)} for nothing`);
     });
   }
@@ -78,16 +78,16 @@ export function memoryView(element: HTMLElement, context: ViewContext): View {
         const piece = bar.children[i] as HTMLElement;
         setProperty(piece, "flex-grow", (row.bytes / Math.max(1, bytes)).toFixed(4));
         setProperty(piece, "--piece", colour);
-        setAttribute(piece, "title", `${row.name}: ${mebibytes(row.bytes)}`);
+        setAttribute(piece, "title", `${row.name}: ${byteSize(row.bytes)}`);
         const [name, size, share] = list.rows[i]!.cells;
         if (name!.firstElementChild === null) name!.append(h("span", { class: "iw-chip" }), h("span"));
         setProperty(name!.firstElementChild as HTMLElement, "--chip", colour);
         setText(name!.lastElementChild!, row.name);
-        setText(size!, mebibytes(row.bytes));
+        setText(size!, byteSize(row.bytes));
         setText(share!, percent(row.bytes / Math.max(1, bytes)));
       });
-      setAttribute(bar, "aria-label", rows.map((row) => `${row.name} ${mebibytes(row.bytes)}`).join(", "));
-      setText(total, rows.length === 0 ? "" : `${mebibytes(bytes)} in all`);
+      setAttribute(bar, "aria-label", rows.map((row) => `${row.name} ${byteSize(row.bytes)}`).join(", "));
+      setText(total, rows.length === 0 ? "" : `${byteSize(bytes)} in all`);
       const { info } = session.store;
       const pool = session.store.stateAt(session.cursor)?.pool;
       if (info !== null && pool !== undefined) {

@@ -22,6 +22,7 @@ from workbench.core.weights import WeightRow
 from workbench.runtime.checkpoints import Stored, held_bytes, is_plain, kind_of
 from workbench.runtime.linear import Linear
 from workbench.runtime.quantization import MakeLinear, QuantizedLinear
+from workbench.runtime.sparsity import PrunedLinear
 from workbench_kernels.dispatch import KernelSet, select_kernels
 from workbench_kernels.kv_cache import KVCache
 from workbench_kernels.metadata import AttentionMetadata, make_metadata
@@ -220,7 +221,7 @@ class TransformersModel:
                 continue
             weight = module.weight.data.t().contiguous() if turned else module.weight.data
             made = make_linear(weight, None if module.bias is None else module.bias.data)
-            if isinstance(made, QuantizedLinear):
+            if isinstance(made, (QuantizedLinear, PrunedLinear)):
                 parent, _, leaf = name.rpartition(".")
                 setattr(self._model.get_submodule(parent), leaf, _QuantizedModule(made, self._step))
 
@@ -233,7 +234,7 @@ class TransformersModel:
             for module in self._model.modules()
         )
 
-    def _quantized(self) -> list[tuple[str, QuantizedLinear]]:
+    def _quantized(self) -> list[tuple[str, QuantizedLinear | PrunedLinear]]:
         return [(name, m.matrix) for name, m in self._model.named_modules() if isinstance(m, _QuantizedModule)]
 
     @property
@@ -266,7 +267,7 @@ class TransformersModel:
 class _QuantizedModule(torch.nn.Module):
     """Stands in a transformers model where a linear layer was."""
 
-    def __init__(self, matrix: QuantizedLinear, step: _Step) -> None:
+    def __init__(self, matrix: QuantizedLinear | PrunedLinear, step: _Step) -> None:
         super().__init__()
         self.matrix = matrix
         object.__setattr__(self, "_workbench_step", step)
