@@ -1,6 +1,6 @@
 // Kernels: where the time of the step at the cursor went, what it read and computed, and how near the limit it came.
 
-import { count, int, mebibytes, millis, percent } from "../format.ts";
+import { count, int, byteSize, millis, percent } from "../format.ts";
 import type { MachineLimits } from "../protocol.ts";
 import { duration } from "../step_summary.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
@@ -148,7 +148,7 @@ class KernelsView implements View {
       if (name!.firstElementChild === null) name!.append(h("span", { class: "iw-chip" }), h("span"));
       setProperty(name!.firstElementChild as HTMLElement, "--chip", partColour(theme, part.name));
       setText(name!.lastElementChild!, part.name);
-      setText(reads!, mebibytes(part.bytes));
+      setText(reads!, byteSize(part.bytes));
       setText(computes!, `${(part.flops / 1e6).toFixed(1)} MFLOP`);
       setText(least!, part.limit === null ? "–" : millis(part.limit));
       setText(bound!, part.bound ?? "–");
