@@ -42,7 +42,7 @@ None
 @pytest.fixture
 def scene(lab: LabPage) -> Dashboard:
     """A paused engine in the middle of its work, the same at each run: every request has a seed."""
-    lab.page.set_viewport_size({"width": 1500, "height": 1900})
+    lab.page.set_viewport_size({"width": 1500, "height": 2600})
     lab.open_cells(SETUP, SCENE)
     lab.run_cell(0)
     dashboard = Dashboard(lab)
@@ -69,7 +69,7 @@ def test_screenshot_of_the_dashboard_in_both_themes(lab: LabPage, scene: Dashboa
         lab.set_theme(theme)
         lab.page.mouse.move(0, 0)
         lab.page.wait_for_timeout(1000)  # the views draw at their own pace
-        picture = lab.screenshot(name, scene.root.element_handle())
+        picture = lab.screenshot(name, clip=scene.box_down_to("latency"))
         width, height = size_of(picture)
         assert width > 1000
         assert height > 800

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from lab_page import LabPage
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import FloatRect, Locator, expect
 
 # The page's side of the engine whose view came last: the widgets of a page meet under this name.
 SESSION = "[...globalThis[Symbol.for('inference-workbench')].sessions.values()].at(-1)"
@@ -37,6 +37,13 @@ class Dashboard:
     def scroll_to(self, view: str) -> None:
         """Bring one view into sight; a view out of sight is not drawn."""
         self.root.locator(f".iw-panel-{view}").scroll_into_view_if_needed()
+
+    def box_down_to(self, view: str) -> FloatRect:
+        """Where the dashboard lies on the page, from its top to the end of one view."""
+        top, last = self.root.bounding_box(), self.root.locator(f".iw-panel-{view}").bounding_box()
+        assert top is not None
+        assert last is not None
+        return {"x": top["x"], "y": top["y"], "width": top["width"], "height": last["y"] + last["height"] - top["y"]}
 
     @property
     def mode(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import nbformat
 from lab_server import LabServer
-from playwright.sync_api import ElementHandle, Page
+from playwright.sync_api import ElementHandle, FloatRect, Page
 
 SECOND = 1000  # Playwright counts in milliseconds
 
@@ -220,9 +220,12 @@ class LabPage:
             "light => document.body.dataset.jpThemeLight === light", arg=str(theme == "light").lower()
         )
 
-    def screenshot(self, name: str, element: ElementHandle | None = None) -> Path:
-        """A picture of the page, or of one element, as name.png in the folder for pictures."""
+    def screenshot(self, name: str, element: ElementHandle | None = None, clip: FloatRect | None = None) -> Path:
+        """A picture of the page, of one element or of a part, as name.png in the folder for pictures."""
         self._screenshots.mkdir(parents=True, exist_ok=True)
         path = self._screenshots / f"{name}.png"
-        (element or self.page).screenshot(path=path)
+        if element is None:
+            self.page.screenshot(path=path, clip=clip)
+        else:
+            element.screenshot(path=path)
         return path
