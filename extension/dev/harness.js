@@ -18,6 +18,7 @@ class Kernel {
     this.paused = false;
     this.credit = 0;
     this.subscribed = false;
+    this.dead = false;
     this.unacked = 0;
     this.quiet = 0;
     this.limits = { ...trace.payload.status };
@@ -81,10 +82,12 @@ class Kernel {
   }
 
   emit(content, buffers = []) {
+    if (this.dead) return;
     for (const listener of this.listeners) listener(content, buffers);
   }
 
   receive(message) {
+    if (this.dead) return;
     if (message.type === "ack") this.unacked = this.seq - message.seq;
     else if (message.type === "unsubscribe") this.subscribed = false;
     else if (message.type === "subscribe") {
@@ -216,7 +219,14 @@ const played = artificial === null ? trace : artificialTrace(trace, Number(artif
 const kernel = new Kernel(played, number("speed"), number("until"));
 if (query.get("paused") !== null) kernel.paused = true;
 const host = document.getElementById("views");
-window.harness = { kernel, models: [], cleanups: [] };
+window.harness = { kernel, models: [], cleanups: [], lose };
+
+/** The kernel is gone, and what was on its way to it too. */
+function lose() {
+  kernel.dead = true;
+  for (const model of window.harness.models) model.fire("comm:close");
+}
+
 for (const view of (query.get("view") ?? "dashboard").split(",")) {
   const el = document.createElement("div");
   el.style.marginBottom = "12px";

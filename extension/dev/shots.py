@@ -92,7 +92,7 @@ def act(page: Page, action: str) -> None:
         for _ in range(6):
             page.get_by_test_id("previous-event").click()
     elif action == "lost":
-        page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(m => m.fire('comm:close'))")
+        page.evaluate("harness.lose()")
     elif action == "zoom":
         for _ in range(6):
             page.get_by_test_id("zoom-in").click()

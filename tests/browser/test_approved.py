@@ -47,9 +47,6 @@ STYLE = f"""
 PICK = """() => { const session = [...globalThis[Symbol.for('inference-workbench')].sessions.values()][0];
   const { running, block_tables } = session.stateAt('live');
   session.select({ request: running[0], block: block_tables[running[0]][0] }); }"""
-# No kernel answers any more.
-LOSE = """() => { harness.kernel.receive = () => undefined; harness.kernel.subscribed = false;
-  harness.models.forEach(model => model.fire('comm:close')); }"""
 
 TRIES = 20
 
@@ -102,7 +99,7 @@ def sheet(browser: Browser, site: str) -> Iterator[Sheet]:
             page.evaluate(PICK)
         elif state == "disconnected":
             expect(page.get_by_test_id("traffic-preview")).to_contain_text("requests")
-            page.evaluate(LOSE)
+            page.evaluate("harness.lose()")
             expect(page.get_by_test_id("state")).to_have_text("disconnected")
         return page
 

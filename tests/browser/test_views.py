@@ -188,7 +188,7 @@ def test_before_the_first_step_every_view_says_what_will_be_there(harness: Open,
 def test_a_lost_kernel_keeps_what_was_seen_and_takes_no_commands(harness: Open) -> None:
     page = harness("until=200&paused")
     expect(page.get_by_test_id("state")).to_have_text("paused")
-    page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(model => model.fire('comm:close'))")
+    page.evaluate("harness.lose()")
     expect(page.get_by_test_id("state")).to_have_text("disconnected")
     expect(page.get_by_test_id("notice")).to_contain_text("The kernel is gone")
     expect(page.get_by_test_id("resume")).to_be_disabled()
@@ -203,7 +203,7 @@ def test_a_view_without_controls_says_itself_that_the_kernel_is_gone(harness: Op
     away = page.get_by_test_id("away")
     expect(page.get_by_test_id(f"workbench-{view}")).to_have_attribute("data-mode", "paused")
     expect(away).to_be_hidden()
-    page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(model => model.fire('comm:close'))")
+    page.evaluate("harness.lose()")
     expect(away).to_contain_text("The kernel is gone")
 
 
@@ -545,7 +545,7 @@ def test_no_accessibility_rule_is_broken(harness: Open, theme: str, state: str) 
         page.get_by_test_id("block-map").click(position={"x": 60, "y": 80})
         expect(page.get_by_test_id("block-story")).to_be_visible()
     if state == "lost":
-        page.evaluate("harness.kernel.subscribed = false; harness.models.forEach(model => model.fire('comm:close'))")
+        page.evaluate("harness.lose()")
         expect(page.get_by_test_id("state")).to_have_text("disconnected")
     page.mouse.move(1, 1)
     # Colours are only right once nothing fades: without motion that is at once, after a frame.
