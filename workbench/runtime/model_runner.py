@@ -159,7 +159,7 @@ class TorchModelRunner:
             calls.add((*arguments[6:8], 0, 0.0)[:2])  # models without a window or a cap leave them out
             return self._own_kernels.paged_attention(*arguments)
 
-        self._warm_up(self._model, replace(self._own_kernels, paged_attention=listen), self._kv.pool.kv_cache_dtype)
+        self._warm_up(self._model, replace(self._own_kernels, paged_attention=listen), self._scoring_store(1))
         return AttentionUse(
             spec.num_heads // spec.num_kv_heads,
             spec.head_size,
@@ -209,18 +209,9 @@ class TorchModelRunner:
             raise ConfigError(f"kernel_backend={self._kernel_backend!r} cannot run here: {error}") from error
 
     def _compile_kernels(self) -> None:
-        # The first prompt should not have to wait for compilers: they see one row and two, whose layouts are two types
-        # to a compiler, and every way to draw. Nobody owns block 0 yet.
+        # The first prompt should not have to wait for compilers, for no way to draw either. Nobody owns block 0 yet.
         # Not the caller's kernels: what they raise belongs to a request.
         kernels, device = self._own_kernels, self._device
-        table = np.zeros((1, 1), np.int32)
-
-        def compute(count: int) -> None:
-            ones, zeros = np.ones(count, np.int64), np.zeros(count, np.int64)  # requests of one token, all in block 0
-            ends, size = np.arange(count + 1), self._kv.pool.block_size
-            meta = make_metadata(ends, ones, zeros, table, size, device, kernels.query_tile)
-            tokens = torch.zeros(count, dtype=torch.int64, device=device)
-            self._model.forward(tokens, meta, self._kv.layers, kernels, None)
 
         def draw() -> None:
             logits = torch.zeros(2, self._spec.vocab_size, device=device)
@@ -228,7 +219,7 @@ class TorchModelRunner:
             kernels.apply_penalties(logits[0], counts, counts > 0, 1.1, 0.1, 0.1)
             kernels.draw(logits, [0.5, 0.5], [1.0, 1.0], [0, 2], [1.0, 0.9], [0.0, 0.0])
 
-        parts = [partial(compute, 1), partial(compute, 2), draw]
+        parts = [partial(self._warm_up, self._model, kernels, self._kv), draw]
         with torch.inference_mode(), torch_threads(1), on_device(device):
             for part in tqdm(parts, desc="Compiling kernels", unit="part", delay=1.0, leave=False):
                 part()
@@ -402,8 +393,8 @@ class TorchModelRunner:
         try:
             loaded = self._reload(weight_format)
             # Steps go on meanwhile, and the pool may change its kind: kernels of its own, in this thread.
-            kind = self._kv.pool.kv_cache_dtype
-            self._warm_up(loaded.model, self._select_kernels(kind, alone=True), kind)
+            kv = self._scoring_store(1)
+            self._warm_up(loaded.model, self._select_kernels(kv.pool.kv_cache_dtype, alone=True), kv)
         except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError where a CPU allocation fails
             need, free = self.predict_weight_bytes(weight_format), free_bytes(self._device)
             raise DoesNotFitError(
@@ -423,15 +414,13 @@ class TorchModelRunner:
         self._model, self._spec, self.notes = weights.model, weights.spec, weights.notes
         self._graphs = self._record()
 
-    def _warm_up(self, model: Model, kernels: KernelSet, kv_cache_dtype: str) -> None:
-        # The first step with a model should not have to wait for compilers.
-        shape = pool_shape(self._spec, 1, SCORING_BLOCK, kv_cache_dtype)
-        kv = KVStore(self._spec, shape, self._device, self._dtype)
-        table, zero = np.zeros((1, 1), np.int32), np.zeros(1, np.int64)
+    def _warm_up(self, model: Model, kernels: KernelSet, kv: KVStore) -> None:
+        # One request of one token, and two, as the layouts of their rows are two types to a compiler; all in block 0.
+        table, size = np.zeros((1, 1), np.int32), kv.pool.block_size
         for count in (1, 2):
-            ends = np.array([0, count])
+            ones, zeros = np.ones(count, np.int64), np.zeros(count, np.int64)
             with torch.inference_mode():
-                meta = make_metadata(ends, ends[1:], zero, table, SCORING_BLOCK, self._device, kernels.query_tile)
+                meta = make_metadata(np.arange(count + 1), ones, zeros, table, size, self._device, kernels.query_tile)
                 tokens = torch.zeros(count, dtype=torch.int64, device=self._device)
                 model.forward(tokens, meta, kv.layers, kernels, None)
 
