@@ -63,6 +63,61 @@ def _fp8(folder: Path) -> None:
     declare(folder, about)
 
 
+GROUP = 32
+
+
+def rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of 0 to 15, where 8 is nothing, in weight's shape; and the scales in groups, [outputs, groups]."""
+    groups = weight.view(weight.shape[0], -1, GROUP)
+    scales = (groups.abs().amax(-1) / 7.5).half().float()
+    numbers = (groups / scales[..., None]).round().clamp(-8, 7) + 8
+    return numbers.view_as(weight).long(), scales
+
+
+def _packed(numbers: torch.Tensor, order: tuple[int, ...] = tuple(range(8))) -> torch.Tensor:
+    # Eight in an int32, along the last dimension; the lowest four bits hold the one that `order` names first.
+    shifts = 4 * torch.tensor(order).argsort()
+    return (numbers.unflatten(-1, (-1, 8)) << shifts).sum(-1).to(torch.int32)
+
+
+def _gptq(folder: Path) -> None:
+    def store(numbers: torch.Tensor, scales: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "qweight": _packed(numbers).T.contiguous(),
+            "qzeros": _packed(torch.full(scales.T.shape, 7)),  # the format keeps them less one
+            "g_idx": (torch.arange(numbers.shape[1]) // GROUP).int(),
+        }
+
+    about = {"quant_method": "gptq", "desc_act": False, "sym": True, "checkpoint_format": "gptq"}
+    _four_bits(folder, about, store)
+
+
+def _awq(folder: Path) -> None:
+    order = (0, 2, 4, 6, 1, 3, 5, 7)
+
+    def store(numbers: torch.Tensor, scales: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "qweight": _packed(numbers.T.contiguous(), order),
+            "qzeros": _packed(torch.full(scales.T.shape, 8), order),
+        }
+
+    _four_bits(folder, {"quant_method": "awq", "zero_point": True, "version": "gemm"}, store)
+
+
+def _four_bits(folder: Path, about: dict[str, Any], store: Callable[..., dict[str, torch.Tensor]]) -> None:
+    make_model().save_pretrained(folder)
+    path, stored = folder / "model.safetensors", {}
+    for name, weight in safetensors.torch.load_file(path).items():
+        if name.endswith("proj.weight"):
+            numbers, scales = rounded(weight)
+            parts = {**store(numbers, scales), "scales": scales.T.contiguous().half()}
+            stored |= {f"{name.removesuffix('weight')}{part}": value for part, value in parts.items()}
+        else:
+            stored[name] = weight
+    safetensors.torch.save_file(stored, path, metadata={"format": "pt"})
+    declare(folder, {**about, "bits": 4, "group_size": GROUP})
+
+
 def declare(folder: Path, about: dict[str, Any]) -> None:
     """Write quantization_config into a folder's config.json."""
     path = folder / "config.json"
@@ -146,6 +201,8 @@ SAVE: dict[str, Callable[[Path], None]] = {
     "gguf": _gguf,
     "compressed-tensors": _compressed_tensors,
     "fp8": _fp8,
+    "gptq": _gptq,
+    "awq": _awq,
     "torchao": _torchao,
     "bitsandbytes-4": lambda folder: _bitsandbytes(4, folder),
     "bitsandbytes-8": lambda folder: _bitsandbytes(8, folder),
