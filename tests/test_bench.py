@@ -132,7 +132,7 @@ def test_the_trace_s_rows_are_of_one_trace_recorded_and_loaded():
 
 def test_curves_of_running_requests_and_pools(tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.bench.run.running_rows", lambda rounds: running_rows(rounds, (1, 3)))
-    monkeypatch.setattr("workbench.bench.run.pool_rows", lambda rounds: pool_rows(rounds, (200, 2000)))
+    monkeypatch.setattr("workbench.bench.run.pool_rows", lambda rounds: pool_rows(rounds, (500, 2000)))
     files = {name: tmp_path / name for name in ("f.json", "f.csv")}
     options = ["--json", str(files["f.json"]), "--csv", str(files["f.csv"]), "--charts", str(tmp_path / "charts")]
     assert main(["bench", "running", "pool", "--rounds", "1", *options]) == 0
@@ -144,7 +144,7 @@ def test_curves_of_running_requests_and_pools(tmp_path, monkeypatch):
         assert row["decode step ms"] >= row["its forward ms"] > 0
         for name in ("TTFT", "ITL", "E2E"):
             assert 0 < row[f"{name} p50 ms"] <= row[f"{name} p95 ms"] <= row[f"{name} p99 ms"]
-    assert [row["blocks"] for row in written["figures"]["pool"]] == [200, 2000]
+    assert [row["blocks"] for row in written["figures"]["pool"]] == [500, 2000]
     assert {"commit", "device", "torch", "processor"} <= set(written["machine"])
     with files["f.csv"].open(newline="") as file:
         lines = list(csv.DictReader(file))

@@ -12,7 +12,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import SampledToken
 from workbench.trace import Replay, Trace, TraceRangeError
-from workbench.trace.trace import KEYFRAME_STEPS
+from workbench.trace.keyframes import KEYFRAME_STEPS
 
 
 def run(capacity, steps=40):
@@ -92,8 +92,8 @@ def test_a_long_trace_opens_any_step_from_the_keyframe_before_it(monkeypatch, wi
 
 
 def test_keyframes_stand_farther_apart_before_they_become_too_many(monkeypatch):
-    monkeypatch.setattr("workbench.trace.trace.KEYFRAME_STEPS", 4)
-    monkeypatch.setattr("workbench.trace.trace.MAX_KEYFRAMES", 10)
+    monkeypatch.setattr("workbench.trace.keyframes.KEYFRAME_STEPS", 4)
+    monkeypatch.setattr("workbench.trace.keyframes.MAX_KEYFRAMES", 10)
     source, states = run(1000, steps=200)
     trace = Trace(states[-1], 1000)
     for record in source:

@@ -12,8 +12,8 @@ from workbench.bench.workloads import fixed
 from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.llm import LLM
+from workbench.trace.keyframes import KEYFRAME_STEPS
 from workbench.trace.metrics import measure, percentile
-from workbench.trace.trace import KEYFRAME_STEPS
 
 RUNNING = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 POOLS = (1_000, 10_000, 100_000, 1_000_000)
@@ -61,23 +61,30 @@ def _running(llm: LLM, count: int, rounds: int) -> dict[str, Any]:
 
 
 def pool_rows(rounds: int, pools: Sequence[int] = POOLS) -> list[dict[str, Any]]:
-    """A scheduler's step with 16 requests that decode, and the state for a keyframe, by the size of the pool.
+    """A scheduler's step with 16 requests that decode, and a keyframe of the trace, by the size of the pool.
 
-    The engine takes a snapshot once in KEYFRAME_STEPS steps or less often, so its share of a step stands beside it.
+    The engine's thread takes a keyframe once in KEYFRAME_STEPS steps or less often, so its share of a step stands
+    beside it. A snapshot is written out only where somebody looks, in that reader's thread.
     """
     rows = []
     for blocks in tqdm(pools, desc="pools", delay=1.0, leave=False):
-        decoding = OurDecoding(decoding_prompts(16, BLOCK), 16 * (rounds + 1) + 2, BLOCK, blocks)
+        decoding = OurDecoding(decoding_prompts(16, BLOCK), 16 * rounds + KEYFRAME_STEPS + 2, BLOCK, blocks)
         steps = [decoding.run(16) / 16 for _ in range(rounds)]
+        decoding.freeze()
+        decoding.run(KEYFRAME_STEPS)
         began = time.thread_time()
-        decoding.snapshot()
-        seconds = time.thread_time() - began
+        frozen = decoding.freeze()
+        keyframe = time.thread_time() - began
+        began = time.thread_time()
+        frozen.snapshot()
+        snapshot = time.thread_time() - began
         rows.append(
             {
                 "blocks": blocks,
                 "µs per step": round(statistics.median(steps) * 1e6, 1),
-                "ms per snapshot": round(seconds * 1e3, 2),
-                "its share of a step, at most, µs": round(seconds / KEYFRAME_STEPS * 1e6, 1),
+                "ms per keyframe": round(keyframe * 1e3, 3),
+                "its share of a step, at most, µs": round(keyframe / KEYFRAME_STEPS * 1e6, 2),
+                "ms to write out a snapshot": round(snapshot * 1e3, 2),
             }
         )
     return rows

@@ -8,8 +8,9 @@ from tqdm import tqdm
 
 from workbench.bench.nano_vllm import NanoDecoding, NanoVLLM
 from workbench.core.config import SchedulerConfig
+from workbench.core.frozen import FrozenState
 from workbench.core.policy import Policy
-from workbench.core.records import Snapshot, StepTimes
+from workbench.core.records import StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import SampledToken
@@ -60,9 +61,9 @@ class OurDecoding:
         self._tokens = dict.fromkeys(self._scheduler.requests, TOKEN)
         self.run(1)
 
-    def snapshot(self) -> Snapshot:
+    def freeze(self) -> FrozenState:
         """The state, as a keyframe of the trace holds it."""
-        return self._scheduler.snapshot()
+        return self._scheduler.freeze()
 
     def run(self, steps: int) -> float:
         """CPU seconds of so many steps: schedule(), update() and the record. The tokens were made up before."""

@@ -12,9 +12,9 @@ from workbench.core.config import DEFAULT_TRACE_MEMORY_BYTES, DEFAULT_TRACE_STEP
 from workbench.core.policy import Policy
 from workbench.sim import Simulator, Workload
 from workbench.trace import Trace
+from workbench.trace.keyframes import KEYFRAME_BYTES
 from workbench.trace.life import request_ids
 from workbench.trace.metrics import percentile
-from workbench.trace.trace import KEYFRAME_BYTES
 
 USERS = 16
 OPENED = 300  # steps, drawn at random
@@ -69,7 +69,7 @@ def _recorded(num_steps: int) -> Trace:
     simulator = Simulator(users, config, Policy(), lambda plan: SECONDS)
     trace = Trace(simulator.scheduler.snapshot(), num_steps, max_bytes=DEFAULT_TRACE_MEMORY_BYTES)
     for record in tqdm(simulator.run(), total=num_steps, desc="recording", delay=1.0, leave=False):
-        trace.append(record, simulator.scheduler.snapshot)
+        trace.append(record, simulator.scheduler.freeze)
         if len(trace) == num_steps:
             break
     return trace

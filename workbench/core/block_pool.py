@@ -7,6 +7,7 @@ freed first, and of one sequence its tail before its head (a prefix is worth mor
 """
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.frozen import PAGE, BlockPage, FrozenBlocks
 from workbench.core.records import BlockEvent, BlockEventKind
 
 _ALLOCATE, _SHARE, _FREE = BlockEventKind.ALLOCATE, BlockEventKind.SHARE, BlockEventKind.FREE
@@ -17,7 +18,8 @@ _MOVE, _RESIZE = BlockEventKind.MOVE, BlockEventKind.RESIZE
 class BlockPool:
     """`num_blocks` blocks, identified by 0 .. num_blocks - 1. Every change is appended to `events`.
 
-    The free list is doubly linked through two lists of ints, with num_blocks as the sentinel.
+    The free list is doubly linked through two lists of ints, with num_blocks as the sentinel. Whatever changes a
+    count, a hash or a link forward notes the page, for `freeze`.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -30,6 +32,9 @@ class BlockPool:
         self.events: list[BlockEvent] = []
         self._next: list[int] = [*range(1, num_blocks + 1), 0]
         self._prev: list[int] = [num_blocks, *range(num_blocks)]
+        self._pages: list[BlockPage | None] = []
+        self._changed: set[int] = set()  # numbers of pages
+        self._change_all()
 
     def free_blocks(self) -> list[int]:
         """Ids of the free blocks, next to be reused first."""
@@ -38,6 +43,16 @@ class BlockPool:
             order.append(block)
             block = self._next[block]
         return order
+
+    def freeze(self) -> FrozenBlocks:
+        """The present state as a value. Copies the pages that changed since the last time."""
+        for number in self._changed:
+            part = slice(number * PAGE, (number + 1) * PAGE)
+            self._pages[number] = BlockPage(
+                tuple(self.ref_counts[part]), tuple(self.hashes[part]), tuple(self._next[part])
+            )
+        self._changed.clear()
+        return FrozenBlocks(self.num_blocks, tuple(page for page in self._pages if page is not None))
 
     def allocate(self, request_id: str) -> int:
         """Take the front of the free list for request_id, forgetting what it had cached. The caller checks num_free."""
@@ -58,6 +73,7 @@ class BlockPool:
             self._unlink(block)
             self.num_cached_free -= 1
         self.ref_counts[block] += 1
+        self._changed.add(block // PAGE)
         self.events.append(BlockEvent(_SHARE, block, request_id))
 
     def free(self, block: int, request_id: str) -> None:
@@ -70,6 +86,7 @@ class BlockPool:
         if self.hashes[block] is None and block_hash not in self.cached:
             self.hashes[block] = block_hash
             self.cached[block_hash] = block
+            self._changed.add(block // PAGE)
             self.events.append(BlockEvent(_CACHE, block, "", block_hash))
 
     def reset_cache(self) -> None:
@@ -113,6 +130,7 @@ class BlockPool:
             self.num_blocks = num_blocks
             self.events.append(BlockEvent(_RESIZE, num_blocks))
             self._relink(order)
+            self._change_all()
         return moves
 
     def check_invariants(self) -> None:
@@ -141,12 +159,14 @@ class BlockPool:
             self.num_cached_free -= 1
         self._unlink(block)
         self.ref_counts[block] = 1
+        self._changed.add(block // PAGE)
         return block
 
     def _drop_reference(self, block: int) -> None:
         if self.ref_counts[block] < 1:
             raise WorkbenchError(f"block {block} is freed more often than it was taken")
         self.ref_counts[block] -= 1
+        self._changed.add(block // PAGE)
         if self.ref_counts[block] == 0:
             if self.hashes[block] is None:
                 self._link_front(block)
@@ -159,6 +179,7 @@ class BlockPool:
         if block_hash is not None:
             del self.cached[block_hash]
             self.hashes[block] = None
+            self._changed.add(block // PAGE)
             self.events.append(BlockEvent(_EVICT, block, "", block_hash))
 
     def _move(self, block: int, place: int) -> None:
@@ -174,10 +195,15 @@ class BlockPool:
         for block in order:
             self._link_back(block)
 
+    def _change_all(self) -> None:
+        num_pages = self.num_blocks // PAGE + 1  # the links have one entry more
+        self._pages, self._changed = [None] * num_pages, set(range(num_pages))
+
     def _unlink(self, block: int) -> None:
         before, after = self._prev[block], self._next[block]
         self._next[before] = after
         self._prev[after] = before
+        self._changed.add(before // PAGE)
         self.num_free -= 1
 
     def _link_front(self, block: int) -> None:
@@ -190,4 +216,5 @@ class BlockPool:
         self._prev[block], self._next[block] = before, after
         self._next[before] = block
         self._prev[after] = block
+        self._changed.update((before // PAGE, block // PAGE))
         self.num_free += 1

@@ -27,6 +27,7 @@ from workbench.core.errors import (
     TokenOutOfVocabularyError,
     WorkbenchError,
 )
+from workbench.core.frozen import FrozenState
 from workbench.core.kv_cache_manager import KVCacheManager
 from workbench.core.policy import Policy
 from workbench.core.policy_guard import Key, PolicyGuard
@@ -398,14 +399,15 @@ class Scheduler:
 
     def snapshot(self) -> Snapshot:
         """The present state as a value; `step` is the last one planned (-1 before the first)."""
-        pool = self.kv.pool
-        return Snapshot(
+        return self.freeze().snapshot()
+
+    def freeze(self) -> FrozenState:
+        """What a snapshot is made of, in time that grows with what changed and not with the pool."""
+        return FrozenState(
             step=self.num_steps - 1,
             pool=self._pool_shape,
+            blocks=self.kv.pool.freeze(),
             block_tables={r.request_id: tuple(self.kv.tables[r.request_id]) for r in self.running},
-            ref_counts=tuple(pool.ref_counts),
-            block_hashes=tuple(h or "" for h in pool.hashes),
-            free_blocks=tuple(pool.free_blocks()),
             waiting=tuple(r.request_id for r in self.waiting),
             running=tuple(r.request_id for r in self.running),
             requests={r.request_id: _request_state(r) for r in [*self.running, *self.waiting]},

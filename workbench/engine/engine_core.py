@@ -377,7 +377,7 @@ class EngineCore:
             max(0.0, self._clock() - ran),
         )
         record = self.scheduler.record(plan, began - self._start, times, changes)
-        self.trace.append(record, self.scheduler.snapshot)
+        self.trace.append(record, self.scheduler.freeze)
         self._deliver_finished(record.finished)  # after the append: whoever waits for a result finds it in the trace
         self.hooks.emit_step(record)
         return record

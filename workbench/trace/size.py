@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from workbench.core.frozen import FrozenState
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.rows import Decisions, SampledTokens
 
@@ -22,9 +23,18 @@ def record_bytes(record: StepRecord, before: StepRecord | None) -> int:
 
 def snapshot_bytes(snapshot: Snapshot) -> int:
     """Bytes of a snapshot, about: three columns over the blocks, the block tables, and the tokens made so far."""
-    tables = sum(map(len, snapshot.block_tables.values()))
-    tokens = sum(len(state.output_token_ids) for state in snapshot.requests.values())
-    return RECORD + POINTER * (3 * snapshot.num_blocks + tables + tokens) + 3 * ROW * len(snapshot.requests)
+    return 3 * POINTER * snapshot.num_blocks + _requests_bytes(snapshot)
+
+
+def frozen_bytes(state: FrozenState) -> int:
+    """Bytes of a frozen state without its pages of blocks, which others share, and with its list of them."""
+    return POINTER * len(state.blocks.pages) + _requests_bytes(state)
+
+
+def _requests_bytes(state: Snapshot | FrozenState) -> int:
+    tables = sum(map(len, state.block_tables.values()))
+    tokens = sum(len(request.output_token_ids) for request in state.requests.values())
+    return RECORD + POINTER * (tables + tokens) + 3 * ROW * len(state.requests)
 
 
 def _rows_bytes(rows: Any, before: Any) -> int:

@@ -4,7 +4,7 @@ import math
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from workbench.core.records import Snapshot, StepRecord
 from workbench.trace.files import TraceContent, read_trace, write_trace
 from workbench.trace.frames import TraceFrames, frames_of
 from workbench.trace.html import render_html
+from workbench.trace.keyframes import Keyframe, Keyframes, written_out
 from workbench.trace.latency_figure import latency_figure
 from workbench.trace.life import lives_of
 from workbench.trace.metrics import Slo
 from workbench.trace.perfetto import trace_events
 from workbench.trace.progress import progress
 from workbench.trace.replay import Replay
-from workbench.trace.size import record_bytes, snapshot_bytes
+from workbench.trace.size import record_bytes
 from workbench.trace.tokens import tokens_in
 from workbench.trace.why import Why, explain_life, why
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
@@ -27,9 +28,6 @@ from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-KEYFRAME_STEPS = 256
-MAX_KEYFRAMES = 512
-KEYFRAME_BYTES = 64 * 2**20
 MAX_RECENT = 8
 
 
@@ -42,9 +40,9 @@ class Trace:
     is reached the oldest are dropped, counted, and folded into the base state.
 
     One thread appends; any thread may read at the same time. Appending costs one list store and, once a bound is
-    reached, one replayed record. Any step is opened by replaying at most KEYFRAME_STEPS records from a keyframe (a
-    snapshot); keyframes come with `append` or are made when a step is first opened. There are at most MAX_KEYFRAMES, of
-    about KEYFRAME_BYTES together: where they would be more, they stand farther apart, and more is replayed.
+    reached, one replayed record. Any step is opened by replaying at most KEYFRAME_STEPS records from a keyframe;
+    keyframes come with `append` or are made when a step is first opened (see Keyframes). Replaying is done in the
+    reader's thread and holds up nobody.
 
     info: what never changes about the run (model, sizes, settings), for views and files. token_text: the text of a
     token id.
@@ -71,11 +69,10 @@ class Trace:
         self._end = self._origin
         self.first_step = self._origin  # the oldest step that is held
         self._lock = threading.Lock()
-        self._keyframes: dict[int, Snapshot] = {}
-        self._spacing = KEYFRAME_STEPS
+        self._keyframes = Keyframes()
         self._recent: OrderedDict[int, Snapshot] = OrderedDict()  # steps opened last, for stepping about
 
-    def append(self, record: StepRecord, state: Callable[[], Snapshot] | None = None) -> None:
+    def append(self, record: StepRecord, state: Callable[[], Keyframe] | None = None) -> None:
         """Add the next record; steps must follow one another without a gap.
 
         state: gives the state after the record, if somebody has it at hand; called where a keyframe is due.
@@ -93,9 +90,9 @@ class Trace:
         self.num_bytes += size
         self._newest = record
         self._end = record.step + 1
-        if state is not None and record.step % self._spacing == 0:
+        if state is not None and self._keyframes.due(record.step):
             with self._lock:
-                self._keep(state())
+                self._keyframes.keep(state())
 
     def __len__(self) -> int:
         return self._end - self.first_step
@@ -153,23 +150,30 @@ class Trace:
                 raise TraceRangeError(
                     f"step {target} is not in the trace, which holds steps {self.first_step} to {self.last_step}"
                 )
-            known = {**self._keyframes, **self._recent}
+            known: dict[int, Keyframe] = {**self._keyframes.frames, **self._recent}
             near = max((s for s in known if self._base.step <= s <= target), default=None)
-            if near == target:
-                return known[near]
-            replay = Replay(self._base.snapshot() if near is None else known[near])
-            for step in progress(range(replay.step + 1, target + 1), "Replaying the steps"):
-                record = self._ring[self._slot(step)]
-                if record is None:
-                    raise TraceRangeError(f"step {step} is not in the trace")
-                replay.apply(record)
-                if replay.step % self._spacing == 0 and replay.step not in self._keyframes:
-                    self._keep(replay.snapshot())
-            snapshot = replay.snapshot()
+            start = self._base.snapshot() if near is None else known[near]
+            records = self.records(start.step + 1, target + 1)
+        snapshot, made = self._replayed(written_out(start), records)
+        with self._lock:
+            for keyframe in made:
+                if self.first_step - 1 <= keyframe.step:
+                    self._keyframes.keep(keyframe)
             self._recent[target] = snapshot
             while len(self._recent) > MAX_RECENT:
                 self._recent.popitem(last=False)
-            return snapshot
+        return snapshot
+
+    def _replayed(self, start: Snapshot, records: Sequence[StepRecord]) -> tuple[Snapshot, list[Snapshot]]:
+        """The state after the last record, and keyframes that were due on the way."""
+        if not records:
+            return start, []
+        replay, made = Replay(start), []
+        for record in progress(records, "Replaying the steps"):
+            replay.apply(record)
+            if self._keyframes.due(record.step):
+                made.append(replay.snapshot())
+        return replay.snapshot(), made
 
     def why(self, request_id: str) -> Why:
         """Why a request took as long as it did: causes in order, with steps and numbers."""
@@ -270,16 +274,8 @@ class Trace:
                 self._base.apply(oldest)
             self._ring[slot] = None
             self.num_bytes -= self._sizes[slot]
-            self._keyframes.pop(self.first_step - 1, None)
+            self._keyframes.drop(self.first_step - 1)
             self.first_step += 1
-
-    def _keep(self, snapshot: Snapshot) -> None:
-        """Keep a keyframe; if they become too many, every second one goes and they stand twice as far apart."""
-        self._keyframes[snapshot.step] = snapshot
-        most = min(MAX_KEYFRAMES, max(2, KEYFRAME_BYTES // snapshot_bytes(snapshot)))
-        if len(self._keyframes) > most:
-            self._spacing *= 2
-            self._keyframes = {step: kept for step, kept in self._keyframes.items() if step % self._spacing == 0}
 
     def _slot(self, step: int) -> int:
         return (step - self._origin) % self.capacity
