@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -80,8 +81,24 @@ def test_an_embedded_trace_replays(exported, saved) -> None:
     )
 
 
-def test_a_live_view_hides_its_own_picture_until_the_kernel_is_gone(lab: LabPage) -> None:
-    lab.open_cells(SETUP, WORK)
+PAUSED = """
+llm.pause()
+handle = llm.submit("One day", SamplingParams(max_tokens=40, ignore_eos=True))
+"""
+# Waits until the first cell's newest output says this.
+DRAWN = """text => [window.labTest.panel.content.widgets[0].model.outputs.toJSON().at(-1).data["text/html"]].flat()
+  .join("").includes(text)"""
+
+
+def picture(outputs: list[dict[str, Any]]) -> str:
+    """The one picture among a cell's outputs."""
+    pages = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
+    [found] = [page for page in pages if "iw-still" in page]
+    return found
+
+
+def test_a_live_view_hides_its_picture_and_the_file_s_is_of_the_last_cell_or_of_the_last_press(lab: LabPage) -> None:
+    lab.open_cells(SETUP, WORK, PAUSED)
     lab.run_cell(0)
     lab.run_cell(1)
     expect(lab.page.get_by_test_id("state")).to_have_text("idle")
@@ -89,5 +106,20 @@ def test_a_live_view_hides_its_own_picture_until_the_kernel_is_gone(lab: LabPage
     expect(still).to_have_count(1)
     expect(still).to_be_hidden()
     # The picture in the file is as new as the last cell, although it hangs under the first one.
-    outputs = lab.outputs(0)
-    assert f"state after step {lab.ask('llm.snapshot().step')}" in "".join(outputs[-1]["data"]["text/html"])
+    at = lab.ask("llm.snapshot().step")
+    assert f"state after step {at}<" in picture(lab.outputs(0))
+    # And as new as what is pressed in the view after the last cell.
+    lab.run_cell(2)
+    lab.cell_element(0)
+    expect(lab.page.get_by_test_id("state")).to_have_text("paused")
+    at = lab.ask("llm.snapshot().step")
+    for _ in range(5):
+        lab.page.get_by_test_id("step").click()
+    lab.page.wait_for_function(DRAWN, arg=f"state after step {at + 5}<")
+    lab.evaluate("() => window.labTest.panel.context.save()")
+    path = lab.server.root / lab.evaluate("() => window.labTest.panel.context.path")
+    saved = picture(nbformat.read(path, as_version=4).cells[0].outputs)
+    assert f"state after step {at + 5}<" in saved
+    used = lab.ask("(lambda pool: pool.num_blocks - pool.num_free)(llm._loop.core.scheduler.kv.pool)")
+    assert f"{used} used" in saved
+    assert not lab.console_errors

@@ -61,6 +61,7 @@ class EngineLoop:
         self._message: str | None = None
         self._breakpoints: tuple[Breakpoint, ...] = ()
         self._stopped_by: str | None = None
+        self._rested_at = core.trace.last_step
         self._lock = threading.Lock()
         # Prints of hooks go where the engine was made: a thread started without its context loses its cell.
         context = contextvars.copy_context()
@@ -213,6 +214,9 @@ class EngineLoop:
     def _apply_commands(self) -> None:
         """Apply what is queued; wait for a command if there is nothing else to do."""
         timeout = self._wait_seconds()
+        if timeout is None and self.core.trace.last_step != self._rested_at:
+            self._rested_at = self.core.trace.last_step
+            self.core.hooks.emit_rest()
         try:
             command = self._commands.get(block=timeout != 0.0, timeout=timeout)
             while True:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from workbench.core.records import StepRecord
 
 StepHook = Callable[[StepRecord], None]
+RestHook = Callable[[], None]
 
 logger = logging.getLogger("workbench")
 
@@ -18,6 +19,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self._on_step: tuple[StepHook, ...] = ()
+        self._on_rest: tuple[RestHook, ...] = ()
 
     def on_step(self, fn: StepHook) -> Callable[[], None]:
         """Call fn(record) after every step; returns a function that takes it off again."""
@@ -25,6 +27,16 @@ class Hooks:
 
         def remove() -> None:
             self._on_step = tuple(f for f in self._on_step if f is not fn)
+
+        return remove
+
+    def on_rest(self, fn: RestHook) -> Callable[[], None]:
+        """Call fn() whenever the engine has made steps and then stands still, idle or paused, and whenever a simulation
+        for a view has ended; returns a function that takes it off again."""
+        self._on_rest = (*self._on_rest, fn)
+
+        def remove() -> None:
+            self._on_rest = tuple(f for f in self._on_rest if f is not fn)
 
         return remove
 
@@ -36,3 +48,12 @@ class Hooks:
             except Exception:
                 logger.exception("on_step hook %r raised at step %d and was removed", fn, record.step)
                 self._on_step = tuple(f for f in self._on_step if f is not fn)
+
+    def emit_rest(self) -> None:
+        """Call the hooks that wait for the engine to stand still."""
+        for fn in self._on_rest:
+            try:
+                fn()
+            except Exception:
+                logger.exception("on_rest hook %r raised and was removed", fn)
+                self._on_rest = tuple(f for f in self._on_rest if f is not fn)

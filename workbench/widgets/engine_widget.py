@@ -1,6 +1,7 @@
 """The Python side of a view in a cell: a thin anywidget that passes messages between a page and an engine."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from workbench.core.errors import EngineClosedError
@@ -18,6 +19,7 @@ class EngineWidget(ViewWidget):
     """
 
     _channel: EngineChannel | None = None  # a widget that was refused is closed all the same
+    _stop_touching: Callable[[], None] | None = None
 
     def __init__(self, client: EngineClient, view: str, height: int = 0, *, embed_trace: bool = False) -> None:
         if client.loop.status().state == "closed":
@@ -25,11 +27,14 @@ class EngineWidget(ViewWidget):
         super().__init__(client.loop.core.trace.info["engine_id"], view, height, embed_trace)
         self._client = weakref.ref(client)
         self._channel = EngineChannel(client, lambda content, buffers: self.send(content, buffers))
+        self._stop_touching = client.loop.core.hooks.on_rest(self.touch_stills)
 
     def close(self) -> None:
         """End the stream and the comm."""
         if self._channel is not None:
             self._channel.close()
+        if self._stop_touching is not None:
+            self._stop_touching()
         super().close()
 
     def trace(self) -> Trace | None:

@@ -2,12 +2,13 @@
 
 A view needs a kernel and a page that runs its code; a notebook on a code host, exported to HTML or opened without a
 kernel has neither. So each displayed view is followed by an output that holds a picture and its numbers as plain HTML.
-A page where the view is alive hides it; the output is written again at the end of each cell after which the engine
-stands elsewhere, and so what is saved is the state after the last cell that ran. Steps that the engine makes later,
-at a press of a button say, are not in it.
+A page where the view is alive hides it. The output is written again at the end of each cell after which the engine
+stands elsewhere, and soon after the engine comes to rest outside a cell, as after a press of a button in a view.
 """
 
 import html
+import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable
@@ -22,6 +23,11 @@ from workbench.trace import Trace
 STILL_CLASS = "iw-still"
 
 Draw = Callable[[], tuple[object, str] | None]
+
+# Between the engine's coming to rest and the picture of it: presses in a row make one picture.
+SETTLE_SECONDS = 0.5
+# Pictures of a long run take their time; drawing them outside cells takes at most such a share of it.
+MOST_OF_THE_TIME = 1 / 20
 
 
 def embedded(trace: Trace, view: str) -> str:
@@ -42,31 +48,64 @@ class Still:
         self._draw = draw
         self._display_id = f"workbench-{uuid.uuid4().hex[:12]}"
         self._shown: object = None
+        self._in_cell = False
+        self._timer: threading.Timer | None = None
+        self._draw_seconds = 0.0
+        self._lock = threading.Lock()
 
     def show(self) -> None:
         """Put the output under the cell and keep it up to date; outside IPython nothing happens."""
         shell = get_ipython()
         if shell is None or not self._publish(update=False):
             return
+        self._in_cell = True
         own = weakref.ref(self)
 
-        def refresh(*_: Any) -> None:
+        def begin(*_: Any) -> None:
             still = own()
             if still is None:
-                shell.events.unregister("post_run_cell", refresh)
+                shell.events.unregister("pre_run_cell", begin)
             else:
+                still._in_cell = True
+
+        def end(*_: Any) -> None:
+            still = own()
+            if still is None:
+                shell.events.unregister("post_run_cell", end)
+            else:
+                still._in_cell = False
                 still._publish(update=True)
 
-        shell.events.register("post_run_cell", refresh)
+        shell.events.register("pre_run_cell", begin)
+        shell.events.register("post_run_cell", end)
+
+    def touch(self) -> None:
+        """The state may be another one now: write it soon, unless a cell is running, at whose end it is written.
+
+        Never waits, as the engine's thread calls it.
+        """
+        if self._in_cell or self._timer is not None:
+            return
+        self._timer = threading.Timer(max(SETTLE_SECONDS, self._draw_seconds / MOST_OF_THE_TIME), self._settle)
+        self._timer.name, self._timer.daemon = "workbench-still", True
+        self._timer.start()
+
+    def _settle(self) -> None:
+        self._timer = None  # before the state is read, so that nothing that comes after it goes unseen
+        if not self._in_cell:
+            self._publish(update=True)
 
     def _publish(self, update: bool) -> bool:
-        drawn = self._draw()
-        if drawn is None:
-            return False
-        key, content = drawn
-        if key != self._shown:
-            self._shown = key
-            page = f'<div class="{STILL_CLASS}" data-engine="{html.escape(self._engine_id)}">{content}</div>'
-            data = {"text/html": page, "text/plain": "a picture of the view above"}
-            publish_display_data(data, transient={"display_id": self._display_id}, update=update)  # type: ignore[no-untyped-call]
-        return True
+        with self._lock:
+            began = time.perf_counter()
+            drawn = self._draw()
+            self._draw_seconds = time.perf_counter() - began
+            if drawn is None:
+                return False
+            key, content = drawn
+            if key != self._shown:
+                self._shown = key
+                page = f'<div class="{STILL_CLASS}" data-engine="{html.escape(self._engine_id)}">{content}</div>'
+                data = {"text/html": page, "text/plain": "a picture of the view above"}
+                publish_display_data(data, transient={"display_id": self._display_id}, update=update)  # type: ignore[no-untyped-call]
+            return True

@@ -69,6 +69,7 @@ class TraceWidget(ViewWidget):
         if self._what_if is not None and self._what_if.running:
             raise ConfigError(SIMULATING)
         self._what_if = WhatIfJob(self._trace, args.get("settings", {}), on_progress=self._send_progress)
+        self._what_if.future.add_done_callback(lambda _: self.touch_stills())
         return self._what_if.future
 
     def _stop_what_if(self) -> None:

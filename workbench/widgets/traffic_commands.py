@@ -50,6 +50,7 @@ def start_what_if(client: EngineClient, args: Mapping[str, Any], gone: Callable[
         gone=lambda: gone() or _closed(owner()),
     )
     client.jobs["what_if"] = job
+    job.future.add_done_callback(lambda _: core.hooks.emit_rest())
     return job.future
 
 

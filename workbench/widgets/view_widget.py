@@ -75,6 +75,11 @@ class ViewWidget(anywidget.AnyWidget):
         answer = self.answer() if self.view == "what_if" else ""
         return (trace.last_step, answer), answer or picture(trace, self.view).to_html()
 
+    def touch_stills(self) -> None:
+        """What the pictures show may have changed without a cell."""
+        for still in self._stills:
+            still.touch()
+
     def answer(self) -> str:
         """The HTML of what the simulator answered last; "" if nothing has been answered yet."""
         raise NotImplementedError
