@@ -6,29 +6,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from workbench.core.config import EngineArgs, ModelSpec
-from workbench.core.errors import ConfigError, DoesNotFitError, ModelLoadError, UnsafeModelError
+from workbench.core.errors import ConfigError, DoesNotFitError, ModelLoadError
 from workbench.core.units import size_text
-from workbench.runtime.checkpoints import Stored, check_library, find_gguf, stored_quantized
+from workbench.runtime.bundled import bundled_config, bundled_tokenizer
+from workbench.runtime.checkpoints import Stored, find_gguf, stored_quantized
 from workbench.runtime.linear import Linear, cpu_computes_bfloat16
 from workbench.runtime.memory import free_bytes
-from workbench.runtime.models.base import Model
+from workbench.runtime.models.base import AttentionShape, Model
 from workbench.runtime.models.decoder import Decoder
 from workbench.runtime.models.decoder_config import DecoderConfig, UnsupportedByDecoder, decoder_config
-from workbench.runtime.models.transformers_model import AttentionShape, TransformersModel
 from workbench.runtime.quantization import check_quantization, quantized_linear
 from workbench.runtime.sparsity import check_sparsity
 from workbench.runtime.tokenizer import Tokenizer
 from workbench.runtime.weights import Checkpoint, count_numbers, find_weight_files
+
+if TYPE_CHECKING:
+    from workbench.runtime.models.transformers_model import TransformersModel
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.gguf")
 
@@ -55,7 +56,7 @@ def load_model(args: EngineArgs) -> LoadedModel:
     check_quantization(args.weight_format, device)
     folder = _folder(args.model)
     gguf_file = find_gguf(folder)
-    config = _config(folder, args.trust_remote_code, gguf_file)
+    config = _config(args, folder, gguf_file)
     stored = stored_quantized(config, gguf_file)
     dtype, notes = _dtype(args.dtype, config, device)
     if args.sparsity is not None:
@@ -74,6 +75,9 @@ def load_model(args: EngineArgs) -> LoadedModel:
         quantization = args.quantization
         model: Model
         if lean is None:
+            # As in _config: only where it is needed.
+            from workbench.runtime.models.transformers_model import TransformersModel
+
             fallback = TransformersModel(folder, dtype, device, args.trust_remote_code, make_linear, stored)
             if stored is not None:
                 quantization, note = _stored_as(args, stored, fallback, dtype)
@@ -159,7 +163,7 @@ def _folder(model: str | None) -> Path:
         ) from error
 
 
-def _stored_as(args: EngineArgs, stored: Stored, model: TransformersModel, dtype: torch.dtype) -> tuple[str, str]:
+def _stored_as(args: EngineArgs, stored: Stored, model: "TransformersModel", dtype: torch.dtype) -> tuple[str, str]:
     """What became of a quantized checkpoint, for the settings and as a note: packed, dequantized, or packed anew."""
     short = str(dtype).removeprefix("torch.")
     if not model.holds_plain_matrices and args.quantization is None:
@@ -184,48 +188,13 @@ def _stored_as(args: EngineArgs, stored: Stored, model: TransformersModel, dtype
     )
 
 
-def _config(folder: Path, trust_remote_code: bool, gguf_file: str | None) -> Any:
-    if gguf_file is not None:
-        check_library("gguf")
-        try:
-            return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
-        except Exception as error:  # transformers raises many kinds for a file that it cannot use
-            raise ModelLoadError(f"transformers cannot read {folder / gguf_file}: {error}") from error
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelLoadError(f"{folder} has no config.json, so it is not a Hugging Face model folder")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise ModelLoadError(f"{path} cannot be read: it holds no JSON object")
-    if raw.get("auto_map") and not trust_remote_code:
-        raise UnsafeModelError(
-            f"{folder} wants to run its own Python code (auto_map in config.json); read that code, and pass "
-            "trust_remote_code=True if you trust it"
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises many kinds for a config that it cannot use
-        raise ModelLoadError(f"transformers cannot read {path}: {error}") from error
-    if config.is_encoder_decoder or not _is_causal_lm(config, raw):
-        names = ", ".join(config.architectures or ["no architecture named"])
-        raise ModelLoadError(
-            f"{folder} holds a {config.model_type!r} model ({names}), which is not a causal language model; only those "
-            "generate text token by token"
-        )
-    return config
+def _config(args: EngineArgs, folder: Path, gguf_file: str | None) -> Any:
+    if args.model is None:
+        return bundled_config(folder)
+    # Most of the time to a first LLM would go into importing transformers' modelling code: only where it is needed.
+    from workbench.runtime.auto_classes import read_config
 
-
-def _is_causal_lm(config: Any, raw: dict[str, Any]) -> bool:
-    if "AutoModelForCausalLM" in (raw.get("auto_map") or {}):
-        return True
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return False
-    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]
-    names = config.architectures
-    return not names or known in names or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    return read_config(folder, args.trust_remote_code, gguf_file)
 
 
 def _dtype(name: str, config: Any, device: torch.device) -> tuple[torch.dtype, tuple[str, ...]]:
@@ -310,7 +279,9 @@ def _tokenizer(args: EngineArgs, folder: Path) -> Tokenizer | None:
         if args.tokenizer is not None:
             raise ModelLoadError(f"tokenizer={args.tokenizer!r} holds no tokenizer files")
         return None
-    try:
-        return Tokenizer(AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code))
-    except Exception as error:  # transformers raises many kinds for a tokenizer that it cannot use
-        raise ModelLoadError(f"the tokenizer in {source} cannot be read: {error}") from error
+    if args.model is None and args.tokenizer is None:
+        return Tokenizer(bundled_tokenizer(folder))
+    # As in _config: only where it is needed.
+    from workbench.runtime.auto_classes import read_tokenizer
+
+    return Tokenizer(read_tokenizer(source, args.trust_remote_code))

@@ -1,7 +1,7 @@
 """What the runner needs of a model."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -9,6 +9,15 @@ from workbench.core.weights import WeightRow
 from workbench_kernels.dispatch import KernelSet
 from workbench_kernels.kv_cache import KVCache
 from workbench_kernels.metadata import AttentionMetadata
+
+
+class AttentionShape(NamedTuple):
+    """A model's attention: what its KV cache has to hold."""
+
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
 
 
 class Model(Protocol):

@@ -8,7 +8,7 @@ other. A model is tried on a few tokens when it is loaded, against its own atten
 from collections.abc import Iterator, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from workbench.core.errors import ModelLoadError
 from workbench.core.weights import WeightRow
 from workbench.runtime.checkpoints import Stored, held_bytes, is_plain, kind_of
 from workbench.runtime.linear import Linear
+from workbench.runtime.models.base import AttentionShape
 from workbench.runtime.quantization import MakeLinear, QuantizedLinear
 from workbench.runtime.sparsity import PrunedLinear
 from workbench_kernels.dispatch import KernelSet, select_kernels
@@ -46,15 +47,6 @@ class _Step:
         self.kernels: KernelSet | None = None
         self.layer_of: dict[int, int] = {}  # id of an attention module -> its layer, in order of first use
         self.new_layers: list[torch.Tensor] | None = None  # while probing: KV tensors made to fit each layer
-
-
-class AttentionShape(NamedTuple):
-    """What the probe found out of the model's attention."""
-
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_size: int
 
 
 def _paged_attention_forward(
