@@ -22,8 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: 5)")
     bench.add_argument("--nano-vllm", metavar="FOLDER", help="a checkout of nano-vllm: its scheduler beside ours")
     bench.add_argument(
-        "--server", metavar="URL", action="append", default=[], help="a running peer: vLLM's or llama.cpp's server"
+        "--server", metavar="URL", action="append", default=[], help="throughput, single: a server that is running"
     )
+    bench.add_argument(
+        "--vllm", metavar="PYTHON", help="the same: the interpreter of an environment with vLLM, to start"
+    )
+    bench.add_argument("--llama-server", metavar="PATH", help="the same: llama.cpp's server, to start")
     bench.add_argument(
         "--model",
         default="bundled",
@@ -45,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     charts = None if args.charts is None else Path(args.charts)
     options = Options(
-        args.rounds, args.nano_vllm, charts, tuple(args.server), args.soak, args.model, tuple(args.workload)
+        rounds=args.rounds,
+        nano_vllm=args.nano_vllm,
+        charts=charts,
+        servers=tuple(args.server),
+        soak=args.soak,
+        model=args.model,
+        workloads=tuple(args.workload),
+        vllm=args.vllm,
+        llama_server=args.llama_server,
     )
     return run_bench(args.what, options, args.list, args.json, args.csv)

@@ -11,7 +11,10 @@ from workbench.bench.workloads import Item
 
 
 class Comparison(NamedTuple):
-    """Two peers on one workload. speeds in tokens/s per round; ratios are ours / theirs, round by round."""
+    """Two peers on one workload, round by round. speeds in tokens/s; first: every request's seconds to its first token.
+
+    Ratios are ours / theirs, of the speeds and of each round's mean time to the first token.
+    """
 
     what: str
     workload: str
@@ -20,10 +23,13 @@ class Comparison(NamedTuple):
     our_speeds: list[float]
     their_speeds: list[float]
     ratios: list[float]
+    our_first: list[float]
+    their_first: list[float]
+    first_ratios: list[float]
 
     @property
     def ratio(self) -> float:
-        """The median ratio."""
+        """The median ratio of the speeds."""
         return statistics.median(self.ratios)
 
 
@@ -34,11 +40,17 @@ def compare(what: str, name: str, items: Sequence[Item], ours: Peer, theirs: Pee
     """
     tokens = sum(item.num_tokens for item in items)
     speeds: tuple[list[float], list[float]] = ([], [])
+    firsts: tuple[list[list[float]], list[list[float]]] = ([], [])
     for count in tqdm(range(rounds + 1), desc=f"{what} {name}", unit="round", delay=1.0, leave=False):
         order = (0, 1) if count % 2 == 0 else (1, 0)
         for which in order:
-            seconds = (ours, theirs)[which].run(items)
+            timed = (ours, theirs)[which].run(items)
             if count > 0:
-                speeds[which].append(tokens / seconds)
+                speeds[which].append(tokens / timed.seconds)
+                firsts[which].append(timed.first)
     ratios = [a / b for a, b in zip(*speeds, strict=True)]
-    return Comparison(what, name, ours.name, theirs.name, speeds[0], speeds[1], ratios)
+    first_ratios = [sum(a) / sum(b) for a, b in zip(*firsts, strict=True)]
+    our_first, their_first = ([seconds for each in all_rounds for seconds in each] for all_rounds in firsts)
+    return Comparison(
+        what, name, ours.name, theirs.name, speeds[0], speeds[1], ratios, our_first, their_first, first_ratios
+    )

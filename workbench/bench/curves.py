@@ -1,5 +1,6 @@
 """Cost as work grows: throughput by running requests, a scheduler's step by the pool."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from workbench.bench.scheduler_bench import OurDecoding, decoding_prompts
 from workbench.bench.workloads import fixed
 from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
+from workbench.core.work import ATTENTION, HEAD, MATRICES
 from workbench.llm import LLM
+from workbench.roofline import Roofline
 from workbench.trace.keyframes import KEYFRAME_STEPS
 from workbench.trace.metrics import measure, percentile
 
@@ -24,7 +27,9 @@ BLOCK = 16
 def running_rows(rounds: int, counts: Sequence[int] = RUNNING) -> list[dict[str, Any]]:
     """The bundled model, all requests at once: tokens/s (median round) and latencies of all rounds together.
 
-    ms of a decode step and of its forward say why throughput bends: it stays flat where the step grows with the batch.
+    Beside a decode step stand its forward's parts, timed on the same shape, and what the machine's limits allow. That
+    limit goes flat itself: with few requests the weights have to be read for each step (bound by memory), with many
+    each token costs the same arithmetic. Throughput ends where the multiplications reach the matmul peak.
     """
     with LLM(max_num_seqs=max(counts), num_gpu_blocks_override=max(counts) * 4) as llm:
         return [_running(llm, count, rounds) for count in tqdm(counts, desc="running requests", delay=1.0, leave=False)]
@@ -54,10 +59,26 @@ def _running(llm: LLM, count: int, rounds: int) -> dict[str, Any]:
     row: dict[str, Any] = {"running": count, "tokens/s": round(statistics.median(speeds))}
     row["decode step ms"] = round(statistics.median(r.duration for r in decodes) * 1e3, 2)
     row["its forward ms"] = round(statistics.median(r.times.forward for r in decodes) * 1e3, 2)
+    row |= _why(llm.roofline(sorted(decodes, key=lambda record: record.duration)[len(decodes) // 2].step), count)
     for name, values in (("TTFT", ttft), ("ITL", itl), ("E2E", e2e)):
         for q in (50, 95, 99):
             row[f"{name} p{q} ms"] = round(percentile(values, q) * 1e3, 2)
     return row
+
+
+def _why(roofline: Roofline, count: int) -> dict[str, Any]:
+    """What a decode step's forward is made of, and how near it is to what the machine allows."""
+    parts = [part for part in roofline.parts if part.name != "forward"]
+    matmuls = [part for part in parts if part.name in (MATRICES, HEAD)]
+    whole, multiplying = (sum(part.seconds for part in some) for some in (parts, matmuls))
+    limit = roofline["forward"].limit_seconds or math.inf
+    return {
+        "matmuls, of the forward": f"{multiplying / whole:.0%}",
+        "attention, of the forward": f"{roofline[ATTENTION].seconds / whole:.0%}",
+        "matmuls, of their limit": f"{sum(part.limit_seconds or 0.0 for part in matmuls) / multiplying:.0%}",
+        "bound by": roofline["forward"].bound,
+        "tokens/s at the limit": round(count / limit),
+    }
 
 
 def pool_rows(rounds: int, pools: Sequence[int] = POOLS) -> list[dict[str, Any]]:

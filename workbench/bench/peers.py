@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from workbench.bench.workloads import Item
 from workbench.core.sampling_params import SamplingParams
@@ -13,13 +13,21 @@ from workbench.llm import LLM
 CATCH_UP_SECONDS = 30.0
 
 
+class Timed(NamedTuple):
+    """A workload's seconds from handing over all requests to the last token, and to each request's first token from
+    when that request was handed over."""
+
+    seconds: float
+    first: list[float]
+
+
 class Peer(Protocol):
     """Something that completes a workload and says how long it took."""
 
     name: str
 
-    def run(self, items: Sequence[Item]) -> float:
-        """Seconds from handing over all requests to the last token."""
+    def run(self, items: Sequence[Item]) -> Timed:
+        """Hand over all requests and wait for the last token."""
         ...
 
     def close(self) -> None:
@@ -35,7 +43,7 @@ class Workbench:
         self._llm = llm
         self._watched = watched
 
-    def run(self, items: Sequence[Item]) -> float:
+    def run(self, items: Sequence[Item]) -> Timed:
         """Greedy, end of sequence ignored, prefix cache emptied first."""
         self._llm.reset_prefix_cache()
         prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
@@ -46,8 +54,8 @@ class Workbench:
         seconds = time.perf_counter() - began
         if page is not None:
             page.close()
-        _check([len(output.outputs[0].token_ids) for output in outputs], items)
-        return seconds
+        check_lengths([len(output.outputs[0].token_ids) for output in outputs], items)
+        return Timed(seconds, [output.metrics.time_to_first_token or 0.0 for output in outputs])
 
     def close(self) -> None:
         """The LLM belongs to whoever made it."""
@@ -84,15 +92,15 @@ class TransformersGenerate:
     def __init__(self, folder: str, dtype: Any = None) -> None:
         self._model = _load(folder, dtype)
 
-    def run(self, items: Sequence[Item]) -> float:
+    def run(self, items: Sequence[Item]) -> Timed:
         """Greedy, exactly num_tokens each."""
         import torch
 
         began = time.perf_counter()
-        lengths = []
+        lengths, first = [], []
         with torch.inference_mode():
             for item in items:
-                ids = torch.tensor([item.prompt_token_ids])
+                ids, streamer = torch.tensor([item.prompt_token_ids]), _FirstToken()
                 out = self._model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
@@ -100,15 +108,31 @@ class TransformersGenerate:
                     max_new_tokens=item.num_tokens,
                     min_new_tokens=item.num_tokens,
                     pad_token_id=0,
+                    streamer=streamer,
                 )
+                first.append(streamer.times[1] - began)
                 lengths.append(out.shape[1] - ids.shape[1])
         seconds = time.perf_counter() - began
-        _check(lengths, items)
-        return seconds
+        check_lengths(lengths, items)
+        return Timed(seconds, first)
 
     def close(self) -> None:
         """Drop the weights."""
         del self._model
+
+
+class _FirstToken:
+    """A streamer of transformers': is given the prompt, then each token."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, _: Any) -> None:
+        """Note when."""
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Nothing to do."""
 
 
 class TransformersContinuousBatching:
@@ -134,23 +158,28 @@ class TransformersContinuousBatching:
         self._manager.warmup()
         self._manager.start()
 
-    def run(self, items: Sequence[Item]) -> float:
+    def run(self, items: Sequence[Item]) -> Timed:
         """Greedy, exactly num_tokens each."""
         began = time.perf_counter()
-        wanted = {
-            self._manager.add_request(item.prompt_token_ids, max_new_tokens=item.num_tokens, eos_token_id=-1): item
-            for item in items
-        }
+        added: dict[str, float] = {}
+        for item in items:
+            now = time.perf_counter()
+            name = self._manager.add_request(
+                item.prompt_token_ids, max_new_tokens=item.num_tokens, eos_token_id=-1, record_timestamps=True
+            )
+            added[name] = now
         lengths: dict[str, int] = {}
+        first: dict[str, float] = {}
         while len(lengths) < len(items):
             result = self._manager.get_result(timeout=1)
             if result is None and not self._manager.is_running():
                 raise RuntimeError("transformers' continuous batching stopped by itself; its log says why")
             if result is not None and result.is_finished():
                 lengths[result.request_id] = len(result.generated_tokens)
+                first[result.request_id] = result.timestamps[0] - added[result.request_id]
         seconds = time.perf_counter() - began
-        _check([lengths[name] for name in wanted], list(wanted.values()))
-        return seconds
+        check_lengths([lengths[name] for name in added], items)
+        return Timed(seconds, [first[name] for name in added])
 
     def close(self) -> None:
         """Stop its thread and drop the weights."""
@@ -169,8 +198,8 @@ def _load(folder: str, dtype: Any = None, device: str = "cpu") -> Any:
     return model
 
 
-def _check(lengths: Sequence[int], items: Sequence[Item]) -> None:
-    """A peer that stops early would look fast."""
+def check_lengths(lengths: Sequence[int], items: Sequence[Item]) -> None:
+    """Raise ValueError unless every request got all its tokens: a peer that stops early would look fast."""
     wanted = [item.num_tokens for item in items]
     if list(lengths) != wanted:
         raise ValueError(f"asked for {wanted} tokens and got {list(lengths)}")

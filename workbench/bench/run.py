@@ -4,11 +4,14 @@ import csv
 import importlib.metadata
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.bench.charts import curve, throughput_latency
+from workbench.bench.child import ended_by_signals
 from workbench.bench.compare import Comparison, compare
 from workbench.bench.curves import pool_rows, running_rows
 from workbench.bench.latency_bench import latency_rows
 from workbench.bench.limits_bench import limits_rooflines, limits_rows
+from workbench.bench.llama_peer import LlamaServer
 from workbench.bench.nano_vllm import NanoVLLM
 from workbench.bench.peers import Peer, TransformersContinuousBatching, TransformersGenerate, Workbench
 from workbench.bench.quant_bench import quant_rows
@@ -30,12 +35,14 @@ from workbench.bench.simulator_bench import simulator_rows
 from workbench.bench.startup_bench import startup_rows
 from workbench.bench.trace_bench import trace_rows
 from workbench.bench.ui import ui_rows
+from workbench.bench.vllm_peer import VLLM
 from workbench.bench.workloads import workload
 from workbench.core.errors import WorkbenchError
 from workbench.llm import LLM
+from workbench.trace.metrics import percentile
 
 MAX_NUM_SEQS = 16
-FEW_ROWS, MANY_COLUMNS = 2, 8
+FEW_ROWS, MANY_COLUMNS = 9, 9
 
 Rows = list[dict[str, Any]]
 
@@ -46,7 +53,8 @@ class Options:
 
     charts: a folder for charts, or None. servers: addresses of peers that are running. soak: seconds that the ui
     measurement keeps a dashboard open under traffic. model: see model_folder. workloads: of throughput and single, in
-    place of their own.
+    place of their own. vllm: the Python of an environment with vLLM; None: ours, if it is there. llama_server: the path
+    of llama.cpp's server; None: the one on PATH, if there is one.
     """
 
     rounds: int = 5
@@ -56,6 +64,8 @@ class Options:
     soak: float = 0.0
     model: str = BUNDLED
     workloads: tuple[str, ...] = ()
+    vllm: str | None = None
+    llama_server: str | None = None
 
     def draw(self, name: str, figure: Any) -> None:
         """Write a chart, if any are wanted."""
@@ -109,21 +119,17 @@ def _write_csv(path: Path, figures: dict[str, Rows]) -> None:
 
 
 def throughput(options: Options) -> Rows:
-    """16 at once (S16, W2) against transformers' continuous batching and servers, same weights and precision."""
+    """16 at once (S16, W2) against transformers' continuous batching, vLLM, llama.cpp's server, on the same weights."""
     with model_folder(options.model) as folder, LLM(folder, max_num_seqs=MAX_NUM_SEQS) as llm:
         theirs = TransformersContinuousBatching(folder, MAX_NUM_SEQS, _dtype_of(llm))
-        try:
-            peers = [theirs, *_servers(options, folder)]
-            return _against("throughput", llm, peers, options.workloads or ("S16", "W2"), options.rounds)
-        finally:
-            theirs.close()
+        return _against("throughput", llm, theirs, folder, options, ("S16", "W2"), MAX_NUM_SEQS)
 
 
 def single(options: Options) -> Rows:
-    """One request (S1) against transformers' generate and servers, same weights and precision."""
+    """One request (S1, W1) against transformers' generate, vLLM, llama.cpp's server, on the same weights."""
     with model_folder(options.model) as folder, LLM(folder) as llm:
-        peers = [TransformersGenerate(folder, _dtype_of(llm)), *_servers(options, folder)]
-        return _against("single stream", llm, peers, options.workloads or ("S1",), options.rounds)
+        theirs = TransformersGenerate(folder, _dtype_of(llm))
+        return _against("single stream", llm, theirs, folder, options, ("S1", "W1"), 1)
 
 
 def _dtype_of(llm: LLM) -> Any:
@@ -132,18 +138,42 @@ def _dtype_of(llm: LLM) -> Any:
     return getattr(torch, llm.model.dtype)
 
 
-def _servers(options: Options, folder: str) -> list[Peer]:
-    if not options.servers:
-        print(
-            "vLLM and llama.cpp were not run: start their server with the same model ({options.model}: "
-            f"{folder}) and name it, as in --server http://127.0.0.1:8000"
-        )
-    return [Server(url) for url in options.servers]
-
-
-def _against(what: str, llm: LLM, peers: Sequence[Peer], names: Sequence[str], rounds: int) -> Rows:
+def _against(
+    what: str, llm: LLM, theirs: Peer, folder: str, options: Options, names: Sequence[str], max_num_seqs: int
+) -> Rows:
+    """Ours against theirs and every other peer that there is, in turn; what was started here ends here."""
     ours, vocab = Workbench(llm), llm.model.vocab_size
-    return [_row(compare(what, name, workload(name, vocab), ours, peer, rounds)) for peer in peers for name in names]
+    workloads = {name: workload(name, vocab) for name in options.workloads or names}
+    context = max(len(item.prompt_token_ids) + item.num_tokens for items in workloads.values() for item in items)
+    with ExitStack() as stack:
+        stack.callback(theirs.close)
+        peers = [theirs, *_others(stack, options, folder, llm.model.dtype, max_num_seqs, context)]
+        return [
+            _row(compare(what, name, items, ours, peer, options.rounds))
+            for peer in peers
+            for name, items in workloads.items()
+        ]
+
+
+def _others(stack: ExitStack, options: Options, folder: str, dtype: str, max_num_seqs: int, context: int) -> list[Peer]:
+    import torch
+
+    threads = torch.get_num_threads()
+    vllm = options.vllm or (sys.executable if find_spec("vllm") else None)
+    llama_server = options.llama_server or shutil.which("llama-server")
+    peers: list[Peer] = [Server(url) for url in options.servers]
+    stack.enter_context(ended_by_signals())
+    if vllm is None:
+        print("vLLM was not run: --vllm PYTHON names the interpreter of an environment where it is installed")
+    else:
+        peers.append(VLLM(vllm, folder, dtype, max_num_seqs, threads))
+        stack.callback(peers[-1].close)
+    if llama_server is None:
+        print("llama.cpp was not run: --llama-server PATH names its server")
+    else:
+        peers.append(LlamaServer(llama_server, folder, dtype, max_num_seqs, context, threads))
+        stack.callback(peers[-1].close)
+    return peers
 
 
 def watching(options: Options) -> Rows:
@@ -259,16 +289,21 @@ MEASUREMENTS: dict[str, Callable[[Options], Rows]] = {
 
 
 def _row(result: Comparison) -> dict[str, Any]:
-    return {
+    row: dict[str, Any] = {
         "workload": result.workload,
         "ours": result.ours,
-        "tokens/s": round(statistics.median(result.our_speeds)),
         "compared with": result.theirs,
+        "tokens/s": round(statistics.median(result.our_speeds)),
         "its tokens/s": round(statistics.median(result.their_speeds)),
         "ratio": round(result.ratio, 3),
         "lowest": round(min(result.ratios), 3),
         "highest": round(max(result.ratios), 3),
     }
+    for q in (50, 95):
+        row[f"TTFT p{q} ms"] = round(percentile(result.our_first, q) * 1e3, 2)
+        row[f"its TTFT p{q} ms"] = round(percentile(result.their_first, q) * 1e3, 2)
+    row["mean TTFT, ours / its"] = round(statistics.median(result.first_ratios), 3)
+    return row
 
 
 def _table(name: str, rows: Rows) -> Table:
