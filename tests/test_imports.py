@@ -86,8 +86,8 @@ ARROWS: dict[str, set[str]] = {
 HEAVY = {"torch", "transformers", "triton", "numba", "safetensors", "tokenizers"}
 HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm", "quality"}
 
-# Where an import of ours inside a function is meant: to load torch only when a model is, transformers' modelling code only
-# for models that need it, or one command's needs only.
+# Where an import of ours inside a function is meant: to load torch only when a model is, transformers' modelling code
+# only for models that need it, or one command's needs only.
 LAZY = {
     "workbench/__init__.py",
     "workbench/llm.py",
