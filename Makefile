@@ -100,9 +100,9 @@ format: $(VENV)/.installed-dev
 screenshot: $(VENV)/.installed-dev $(BUNDLE)
 	WORKBENCH_SCREENSHOTS=notebooks/images $(BIN)/pytest tests/browser/test_pictures.py
 
-# The views' approved pictures, taken again; look at them before they are committed.
+# The approved pictures of the views and of JupyterLab's layouts, taken again; look at them before they are committed.
 approve: $(VENV)/.installed-dev $(BUNDLE)
-	WORKBENCH_APPROVE=1 $(BIN)/pytest tests/browser/test_approved.py
+	WORKBENCH_APPROVE=1 $(BIN)/pytest tests/browser/test_approved.py tests/browser/test_lab_approved.py
 
 # Everything that can be made again, the environment included.
 clean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page
 
@@ -90,9 +91,13 @@ BOXES = """() => [...document.querySelectorAll('.iw')].map(e => {
 })"""
 
 
-def differences(page: Page, picture: bytes, approved: Path) -> list[str]:
-    """What differs between a picture of this page and the approved one, view by view; empty if nothing does."""
-    return list(page.evaluate(COMPARE, [url_of(picture), url_of(approved.read_bytes()), page.evaluate(BOXES)]))
+def differences(page: Page, picture: bytes, approved: Path, boxes: list[Any] | None = None) -> list[str]:
+    """What differs between a picture of this page and the approved one, view by view; empty if nothing does.
+
+    boxes: [name, left, top, width, height] of what is compared, if it is not the views where they are on the page.
+    """
+    parts = page.evaluate(BOXES) if boxes is None else boxes
+    return list(page.evaluate(COMPARE, [url_of(picture), url_of(approved.read_bytes()), parts]))
 
 
 def approve(page: Page, picture: bytes, approved: Path) -> None:

@@ -244,3 +244,27 @@ def test_snapshots_survive_the_wire(engine):
     engine.loop.step(3).result(10)
     snapshot = engine.core.trace.at()
     assert snapshot_from_json(json.loads(json.dumps(snapshot_to_json(snapshot)))) == snapshot
+
+
+@pytest.mark.parametrize("asked", ["at", "records"])
+def test_steps_that_are_dropped_while_a_frame_is_made_are_asked_for_anew(asked):
+    with Engine(num_blocks=12, trace_steps=40) as engine:
+        page, trace = Page(make_widget(engine)), engine.core.trace
+        for i in range(6):
+            engine.submit([i] * 5, max_tokens=30).result(30)
+        ask, calls = getattr(trace, asked), []
+
+        def slowly(*args):
+            if asked == "at" or args[1] - args[0] == feed_module.FRAME_STEPS:  # the feed's own call, not the trace's
+                calls.append(args)
+            if len(calls) == 1:  # in the middle of the page's first frame
+                calls.append(None)
+                for _ in range(2):
+                    engine.submit([7] * 5, max_tokens=40).result(30)
+            return ask(*args)
+
+        setattr(trace, asked, slowly)
+        page.tell(type="subscribe")
+        wait_until(lambda: page.replay is not None and page.replay.step == trace.last_step)
+        assert len(calls) > 2
+        assert page.replay.snapshot() == trace.at()

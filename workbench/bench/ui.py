@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.bench.ui_page import Bridge, headless_browser
 from workbench.bench.workloads import workload
+from workbench.core.config import DEFAULT_TRACE_STEPS
 from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.llm import LLM
@@ -19,7 +20,7 @@ BLOCKS = 100_000
 FRAME_SECONDS = 10.0
 SAMPLES = 30  # of a soak
 READY = "() => window.bench?.frames > 0"
-# What the page of a soak keeps: a tenth of the usual, so that it is full early and what grows then is a leak.
+# What page and trace keep in a soak: a tenth and a fiftieth of the usual, full early, so what grows then is a leak.
 KEPT = {"steps": 2000, "rows": 100_000, "requests": 100, "tokens": 30_000}
 KEEP = """kept => { for (const { store } of globalThis[Symbol.for('inference-workbench')].sessions.values())
   Object.assign(store.limits, kept); }"""
@@ -109,7 +110,8 @@ def _soak(browser: Any, seconds: float) -> Rows:
     """Memory of the page and of this process over time, and steps that did not reach the page."""
     heap, resident = [], []
     params = SamplingParams(temperature=0.8, max_tokens=120, ignore_eos=True)
-    with LLM(num_gpu_blocks_override=256, max_num_seqs=8) as llm, _dashboard(browser, llm) as page:
+    llm = LLM(num_gpu_blocks_override=256, max_num_seqs=8, trace_steps=KEPT["steps"])
+    with llm, _dashboard(browser, llm) as page:
         page.evaluate(KEEP, KEPT)
         devtools = page.context.new_cdp_session(page)
         pending = []
@@ -127,13 +129,14 @@ def _soak(browser: Any, seconds: float) -> Rows:
             handle.cancel()
         steps, lost, newest = page.evaluate("() => [bench.steps, bench.lost, bench.last]")
         behind = llm.status().step - newest
+        held = llm.trace.num_bytes / MIB
     third = SAMPLES // 3
     rows = []
     for name, values in (("page's heap", heap), ("kernel's memory", resident)):
         parts = [statistics.mean(values[i * third : (i + 1) * third]) for i in range(3)]
         story = f"MiB in thirds of {seconds:.0f} s: {', '.join(f'{part:.1f}' for part in parts)}"
-        if name == "page's heap":
-            story += f"; it keeps {KEPT['steps']:,} steps here, a tenth of the usual"
+        story += f"; it keeps {KEPT['steps']:,} steps here, "
+        story += "a tenth of the usual" if name == "page's heap" else f"{held:.1f} MiB of {DEFAULT_TRACE_STEPS:,} steps"
         rows.append(_row(f"{name}, last third / middle", parts[2] / parts[1], "ratio", story))
     note = f"of {steps:,}; at the end the page is {behind} behind"
     return [*rows, _row("steps that did not reach the page", lost, "steps", note)]

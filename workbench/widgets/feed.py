@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.core.policy import POLICIES
-from workbench.core.records import StepRecord
+from workbench.core.records import Snapshot, StepRecord
 from workbench.core.settings import resolved_settings
 from workbench.engine.client import EngineClient
 from workbench.engine.engine_loop import LoopStatus
 from workbench.engine.knobs import LIVE_SETTINGS
+from workbench.trace import Trace, TraceRangeError
 from workbench.trace.tokens import tokens_in
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 
@@ -145,15 +146,11 @@ class _Page:
         trace = client.loop.core.trace
         payload: dict[str, Any] = {}
         tokens: set[int] = set()
-        start = self._next_step
-        keyframe = start is None or start < trace.first_step or trace.last_step - start > BACKLOG_STEPS
-        if start is None or keyframe:
-            base = trace.at(max(trace.first_step - 1, trace.last_step - BACKLOG_STEPS))
+        base, start, records = self._read(trace)
+        if base is not None:
             payload["snapshot"] = snapshot_to_json(base)
-            start = base.step + 1
             self._texts_sent.clear()
             tokens = tokens_in((), base)
-        records = trace.records(start, start + FRAME_STEPS)
         self._next_step = records[-1].step + 1 if records else start
         self.num_steps = len(records)
         payload["records"] = [record_to_json(record) for record in records]
@@ -161,7 +158,26 @@ class _Page:
         payload["texts"] = self._texts(client, tokens)
         payload["status"] = self._last_status = self._status(client, status)
         self.seq += 1
-        return {"type": "frame", "seq": self.seq, "keyframe": keyframe}, [dumps(payload)]
+        return {"type": "frame", "seq": self.seq, "keyframe": base is not None}, [dumps(payload)]
+
+    def _read(self, trace: Trace) -> tuple[Snapshot | None, int, list[StepRecord]]:
+        """The state to start from, if the page needs one, the next step, and records from there on without a gap.
+
+        The engine goes on meanwhile and may drop what is asked for here: then it is asked for anew.
+        """
+        while True:
+            base, start = None, self._next_step
+            if start is None or start < trace.first_step or trace.last_step - start > BACKLOG_STEPS:
+                # A little after the oldest step, which is the next to be dropped.
+                oldest = trace.first_step - 1 + (len(trace) // 8 if trace.num_dropped else 0)
+                try:
+                    base = trace.at(max(oldest, trace.last_step - BACKLOG_STEPS))
+                except TraceRangeError:
+                    continue
+                start = base.step + 1
+            records = trace.records(start, start + FRAME_STEPS)
+            if not records or records[0].step == start:
+                return base, start, records
 
     def _texts(self, client: EngineClient, tokens: set[int]) -> dict[int, str]:
         token_text = client.loop.core.trace.token_text

@@ -66,6 +66,21 @@ const viewIcons: Record<string, LabIcon> = {
     "latency",
     `${bar(1.5, 10, 2.2, 4, 0.45)}${bar(4.4, 5.5, 2.2, 8.5)}${bar(7.3, 2, 2.2, 12)}${bar(10.2, 7, 2.2, 7, 0.7)}${bar(13.1, 11.5, 1.6, 2.5, 0.45)}`,
   ),
+  // A roofline: a slope, then a ceiling, and a kernel under it.
+  kernels: icon(
+    "kernels",
+    `<path d="M1.5 2v12h13v-1.2H2.7V2z" fill-opacity="0.45"/><path d="M3.6 11.2 8.2 5h6.3V3.4H7.4L2.9 9.8z"/><circle cx="10.6" cy="8.6" r="1.6"/>`,
+  ),
+  // Arrivals on their way in.
+  traffic: icon(
+    "traffic",
+    `${bar(1.5, 3, 1.6, 10, 0.45)}${bar(4.2, 5, 1.6, 6, 0.7)}${bar(6.4, 2, 1.6, 12)}<path d="M9.4 4.6v2.3H8.9v2.2h.5v2.3c0 .5.5.7.9.4l4-3.4a.6.6 0 0 0 0-.9l-4-3.4c-.4-.3-.9 0-.9.5z"/>`,
+  ),
+  // One run, and another way that it could have gone.
+  what_if: icon(
+    "what_if",
+    `<path d="M1.5 7.2h3.2c1.6 0 2.3-.7 3.2-1.9C9 3.8 10 2.8 12 2.8h.4V1.3l2.3 2.2-2.3 2.2V4.3H12c-1.3 0-2 .7-2.9 1.9-1.1 1.5-2.2 2.5-4.4 2.5H1.5z"/><path d="M7 8.6c.4.4.7.8 1.1 1.3.9 1.2 1.6 1.9 2.9 1.9h1.4v-1.4l2.3 2.2-2.3 2.2v-1.5H11c-2 0-3-1-4.1-2.5-.3-.4-.6-.8-1-1.1z" fill-opacity="0.6"/>`,
+  ),
 };
 
 /** The icon of a view, or the workbench's own for one that has none. */

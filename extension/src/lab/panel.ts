@@ -31,6 +31,8 @@ export interface PanelActions {
 
 /** The controls may ask for this share of the window; beyond it they scroll. */
 const MOST_OF_WINDOW = 0.4;
+/** While panels are arranged they are narrow for a moment, and their rows many: that is not what they will need. */
+const SETTLE_MS = 100;
 
 interface Held {
   readonly engineId: string;
@@ -50,7 +52,11 @@ export class ViewPanel extends Widget {
   private readonly body = h("div", { class: "iw-lab-body" });
   private readonly waiting = h("div", { class: "iw-lab-waiting", role: "status", "data-testid": "panel-waiting" });
   private readonly stop: () => void;
-  private readonly content = new ResizeObserver(() => this.keepInSight());
+  private readonly content = new ResizeObserver(() => {
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.keepInSight(), SETTLE_MS);
+  });
+  private settling: ReturnType<typeof setTimeout> | undefined;
 
   constructor(hub: Hub, args: PanelArgs, actions: PanelActions) {
     super();
@@ -131,6 +137,8 @@ export class ViewPanel extends Widget {
     // The session outlives the times in which the panel is out of sight and takes no part in it.
     const forget = holdSession(engine.engine_id).release;
     const unmount = mount(session, this.wanted.view, this.body);
+    // In a panel a view that is too long scrolls, and the keyboard must be able to do it.
+    if (this.wanted.view !== "dashboard") this.body.querySelector(".iw-panel")?.setAttribute("tabindex", "0");
     const controls = this.wanted.view === "controls" ? this.body.querySelector(".iw-controls") : null;
     if (controls !== null) for (const element of [this.banner, controls]) this.content.observe(element);
     this.held = { engineId: engine.engine_id, link, release, unmount, forget };
@@ -143,7 +151,7 @@ export class ViewPanel extends Widget {
   /** However the controls break into rows, and whatever they have to say, the panel is never smaller than they are. */
   private keepInSight(): void {
     const controls = this.body.querySelector<HTMLElement>(".iw-controls");
-    if (controls === null || !this.isVisible) return;
+    if (this.isDisposed || controls === null || !this.isVisible) return;
     const least = Math.min(controls.offsetHeight + this.banner.offsetHeight, MOST_OF_WINDOW * window.innerHeight);
     const text = `${Math.ceil(least)}px`;
     if (this.node.style.minHeight === text) return;
@@ -167,16 +175,12 @@ export class ViewPanel extends Widget {
     this.waiting.hidden = this.held !== null;
     if (problem !== null) return this.banner.replaceChildren(problem);
     if (!gone) return;
-    const button = h(
-      "button",
-      { class: "iw-lab-button", onclick: () => this.actions.openNotebook(this.wanted.path) },
-      open ? "Go to the notebook" : "Open the notebook",
-    );
+    const button = (text: string): HTMLElement =>
+      h("button", { class: "iw-lab-button", onclick: () => this.actions.openNotebook(this.wanted.path) }, text);
     if (this.held !== null) {
-      const text = open
-        ? `The kernel of ${name} has no engine now. This is what was seen last; run the cell that makes one and the panel goes on with it.`
-        : `${name} is not open. This is what was seen last.`;
-      return this.banner.replaceChildren(h("span", {}, text), button);
+      const text = open ? `Seen last: ${name} has no engine now.` : `Seen last: ${name} is not open.`;
+      const title = `This is what was seen last. Run the cell of ${name} that makes an engine, and the panel goes on with it.`;
+      return this.banner.replaceChildren(h("span", { title }, text), button(open ? "Notebook" : "Open"));
     }
     const icon = h("div", { class: "iw-lab-waiting-icon" });
     viewIcon(this.wanted.view).element({ container: icon });
@@ -190,7 +194,7 @@ export class ViewPanel extends Widget {
           ? ["Run the cell that makes one: ", h("code", {}, "llm = LLM()"), ". This panel shows it then."]
           : ["This panel shows an engine of that notebook's kernel."]),
       ),
-      button,
+      button(open ? "Go to the notebook" : "Open the notebook"),
     );
   }
 

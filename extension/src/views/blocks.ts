@@ -148,6 +148,8 @@ class BlocksView implements View {
       return;
     }
     const { width, height, scale } = this.surface;
+    // A panel that was just hidden, or one that is too low for a map.
+    if (width === 0 || height === 0) return;
     this.box = { width: Math.round(width * scale), height: Math.round(height * scale), scale };
     this.fit = layoutBlocks(state.numBlocks, this.box.width, this.box.height, scale);
     this.layout = place(this.fit, this.camera, this.box);

@@ -73,7 +73,7 @@ class KernelsView implements View {
         h(
           "tr",
           {},
-          ...["", "reads", "computes", "at least", "bound by"].map((text) => h("th", { scope: "col" }, text)),
+          ...["part", "reads", "computes", "at least", "bound by"].map((text) => h("th", { scope: "col" }, text)),
         ),
       ),
       h("tbody"),

@@ -234,8 +234,11 @@ function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Ki
   context.textAlign = "right";
   const end = data.beyond > 0 ? `${millis(data.hi)} and more` : millis(data.hi);
   context.fillText(end, width, height - 4);
+  const [samples, taken] = [count(data.count, kind.sample), context.measureText(end).width + 8];
+  // In the middle, or a little left of it where the end is a long word.
+  const middle = Math.min(width / 2, width - taken - context.measureText(samples).width / 2);
   context.textAlign = "center";
-  context.fillText(count(data.count, kind.sample), width / 2, height - 4);
+  context.fillText(samples, middle, height - 4);
   let free = -1;
   const label = (text: string, x: number, ink: string): void => {
     const size = context.measureText(text).width;

@@ -18,6 +18,12 @@ import { drawStripFrame, STRIP_GAP, stripLayout, type StripStyle } from "./timel
 const AXIS_HEIGHT = 22;
 /** Under the axis at least this much is for the requests' rows, whatever the strips want. */
 const LEAST_ROWS = 44;
+/** However low a panel is, so much of it is for the requests' rows. */
+const ROWS_SHARE = 0.3;
+
+function roomForStrips(height: number): number {
+  return height - AXIS_HEIGHT - Math.max(LEAST_ROWS, ROWS_SHARE * height);
+}
 
 export function timelineView(element: HTMLElement, context: ViewContext): View {
   return new TimelineView(element, context);
@@ -116,7 +122,7 @@ class TimelineView implements View {
     });
     const style: StripStyle = { context, theme, axis: this.axis, store, selected };
     const at = this.pointedStep() ?? store.stepAt(session.cursor);
-    const { strips, pitch } = stripLayout(this.surface.height - AXIS_HEIGHT - LEAST_ROWS);
+    const { strips, pitch } = stripLayout(roomForStrips(this.surface.height));
     strips.forEach((strip, i) => {
       const height = pitch - STRIP_GAP;
       const top = this.surface.height - (strips.length - i) * pitch + STRIP_GAP - 2;
@@ -153,7 +159,7 @@ class TimelineView implements View {
       }
     }
     this.axis.track(session.store);
-    const { strips, pitch } = stripLayout(height - AXIS_HEIGHT - LEAST_ROWS);
+    const { strips, pitch } = stripLayout(roomForStrips(height));
     const room = Math.max(30, height - AXIS_HEIGHT - strips.length * pitch - 10);
     this.rows = layoutRows(session.store, this.axis, AXIS_HEIGHT + 2, room, this.scroll);
   }

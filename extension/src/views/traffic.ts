@@ -202,7 +202,7 @@ class TrafficView implements View {
         `${count(preview.num_output_tokens, "output token")}. Seed ${this.inputs.get("seed")!.value}.`,
     );
     const { width, height } = this.surface;
-    const [left, right, top, bottom] = [58, 10, 8, 16];
+    const [left, right, top, bottom] = [74, 10, 8, 16];
     const drawn = stems(requests);
     const most = [Math.max(...drawn.map((s) => s.prompt)), Math.max(...drawn.map((s) => s.output))] as const;
     const room = height - top - bottom;
@@ -222,8 +222,8 @@ class TrafficView implements View {
     pen.fillStyle = theme.fg3;
     pen.font = `11px ${theme.font}`;
     pen.textAlign = "left";
-    pen.fillText(`${int(most[0])} in`, 4, top + 9);
-    pen.fillText(`${int(most[1])} out`, 4, height - bottom);
+    pen.fillText(`${int(most[0])} tok in`, 4, top + 9);
+    pen.fillText(`${int(most[1])} tok out`, 4, height - bottom);
     pen.fillRect(left, axis, width - left - right, 1);
     pen.textAlign = "right";
     if (open) pen.fillText(seconds(last), width - right, height - 3);

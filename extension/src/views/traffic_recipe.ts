@@ -14,7 +14,7 @@ export interface RecipeField {
 
 export const ARRIVAL_FIELDS: Record<Arrivals, readonly RecipeField[]> = {
   poisson: [
-    { name: "rate", label: "Rate", value: 4, min: 0.01, max: 1000, step: 0.5, hint: "Requests a second, on average" },
+    { name: "rate", label: "Rate (/s)", value: 4, min: 0.01, max: 1000, step: 0.5, hint: "Requests a second, on average" },
     { name: "count", label: "Requests", value: 24, min: 1, max: 2000, hint: "How many in all" },
   ],
   bursts: [
@@ -38,9 +38,9 @@ export const ARRIVAL_FIELDS: Record<Arrivals, readonly RecipeField[]> = {
 };
 
 export const COMMON_FIELDS: readonly RecipeField[] = [
-  { name: "prompt_low", label: "Prompt from", value: 16, min: 1, max: 100_000, hint: "Fewest prompt tokens" },
+  { name: "prompt_low", label: "Prompt (tokens)", value: 16, min: 1, max: 100_000, hint: "Fewest prompt tokens" },
   { name: "prompt_high", label: "to", value: 64, min: 1, max: 100_000, hint: "Most prompt tokens" },
-  { name: "output_low", label: "Output from", value: 16, min: 1, max: 100_000, hint: "Fewest output tokens" },
+  { name: "output_low", label: "Output (tokens)", value: 16, min: 1, max: 100_000, hint: "Fewest output tokens" },
   { name: "output_high", label: "to", value: 64, min: 1, max: 100_000, hint: "Most output tokens" },
   {
     name: "shared",
