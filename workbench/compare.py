@@ -8,8 +8,9 @@ from workbench.compare_picture import dumbbells
 from workbench.core.reasons import WAITING_FOR
 from workbench.core.records import StepRecord
 from workbench.core.scheduler_output import Action
+from workbench.core.units import time_text
 from workbench.sim.cost_model import FitError
-from workbench.tables import html_table, milliseconds, text_table
+from workbench.tables import html_table, text_table, time_cell
 from workbench.trace.life import Life, lives_of
 from workbench.trace.metrics import SequenceMetrics, measure, percentile, summarize
 from workbench.trace.waterfall import waterfall
@@ -144,8 +145,8 @@ class Comparison:
         text += f", {len(self.missing)} ended in one of them only" if self.missing else ""
         pairs = [[c.e2e[i] for c in self.changes] for i in (0, 1)]
         if self.changes:
-            text += f"; median end to end {milliseconds(percentile(pairs[0], 50))} → "
-            text += milliseconds(percentile(pairs[1], 50))
+            text += f"; median end to end {time_cell(percentile(pairs[0], 50))} → "
+            text += time_cell(percentile(pairs[1], 50))
         return text
 
     def _notes(self) -> list[str]:
@@ -161,9 +162,9 @@ class Comparison:
         rows = [
             [
                 c.request_id,
-                f"{milliseconds(c.ttft[0])} → {milliseconds(c.ttft[1])}",
-                f"{milliseconds(c.e2e[0])} → {milliseconds(c.e2e[1])}",
-                f"{c.gain * 1e3:+.1f} ms",
+                f"{time_cell(c.ttft[0])} → {time_cell(c.ttft[1])}",
+                f"{time_cell(c.e2e[0])} → {time_cell(c.e2e[1])}",
+                f"{'+' * (c.gain > 0)}{time_text(c.gain)}",
                 c.why,
             ]
             for c in self._shown()
@@ -194,14 +195,14 @@ def seconds_by_cause(life: Life) -> dict[str, float]:
 
 
 def _why(first: Life, second: Life, before: SequenceMetrics, after: SequenceMetrics) -> str:
-    """ "120.0 ms less waiting for KV blocks, 3.1 ms more decoding; 2 preemptions fewer" """
+    """ "120 ms less waiting for KV blocks, 3.10 ms more decoding; 2 preemptions fewer" """
     spent = seconds_by_cause(first), seconds_by_cause(second)
     causes = dict.fromkeys([*spent[0], *spent[1]])
     deltas = {cause: spent[1].get(cause, 0.0) - spent[0].get(cause, 0.0) for cause in causes}
     largest: Sequence[str] = sorted(deltas, key=lambda cause: -abs(deltas[cause]))[:2]
     total = sum(abs(delta) for delta in deltas.values())
     told = [
-        f"{abs(deltas[cause]) * 1e3:.1f} ms {'more' if deltas[cause] > 0 else 'less'} {cause}"
+        f"{time_text(abs(deltas[cause]))} {'more' if deltas[cause] > 0 else 'less'} {cause}"
         for cause in largest
         if total and abs(deltas[cause]) > 0.1 * total
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from workbench.tables import html_table, milliseconds, text_table
+from workbench.tables import html_table, text_table, time_cell
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
@@ -56,7 +56,7 @@ class KernelCheck(Sequence["CaseResult"]):
     def _foot(self) -> str:
         if self.timing is None:
             return ""
-        times = ", ".join(f"{name} {milliseconds(seconds)}" for name, seconds in self.timing.seconds.items())
+        times = ", ".join(f"{name} {time_cell(seconds)}" for name, seconds in self.timing.seconds.items())
         return f"{self.timing.what}: {times}."
 
     def _lines(self) -> list[tuple[str, ...]]:
@@ -65,8 +65,8 @@ class KernelCheck(Sequence["CaseResult"]):
                 result.name,
                 "–" if result.error != result.error else f"{result.error:.1e}",
                 f"{result.allowed:.1e}",
-                milliseconds(result.seconds),
-                milliseconds(result.reference_seconds),
+                time_cell(result.seconds),
+                time_cell(result.reference_seconds),
                 result.problem or "nothing",
             )
             for result in self

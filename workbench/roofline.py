@@ -13,7 +13,7 @@ from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
 from workbench.core.weights import WeightRow
 from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, batch_of, step_work, work_sizes
-from workbench.tables import html_table, milliseconds, text_table
+from workbench.tables import html_table, text_table, time_cell
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
@@ -77,8 +77,8 @@ class Roofline:
                     part.name,
                     "" if work is None else f"{work.bytes / 2**20:,.2f}",
                     "" if work is None else f"{work.flops / 1e6:,.2f}",
-                    milliseconds(part.seconds),
-                    "" if part.limit_seconds is None else milliseconds(part.limit_seconds),
+                    time_cell(part.seconds),
+                    "" if part.limit_seconds is None else time_cell(part.limit_seconds),
                     "" if reached is None else f"{reached:.0%}",
                     part.bound,
                 )
@@ -89,7 +89,7 @@ class Roofline:
         return f"step {self.step}: {self.num_tokens} tokens of {self.num_requests} requests on {self.limits}"
 
     def _foot(self) -> str:
-        times = ", ".join(f"{name} {milliseconds(seconds)}" for name, seconds in self.split.items())
+        times = ", ".join(f"{name} {time_cell(seconds)}" for name, seconds in self.split.items())
         more = any((part.reached or 0) > 1 and part.bound == "memory" for part in self.parts)
         note = " More than 100%: what is read came from a cache, which is faster than memory." if more else ""
         return f"recorded: {times}; {self.overhead:.0%} of the step is not the forward.{note}"

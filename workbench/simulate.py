@@ -13,7 +13,7 @@ from workbench.sim.batching import make_batching
 from workbench.sim.memory_account import MemoryAccount, MemorySample
 from workbench.sim.rerun import Rerun
 from workbench.sim.settings import SETTINGS, changed_config, recorded_config, stated_config
-from workbench.tables import html_table, milliseconds, text_table
+from workbench.tables import html_table, text_table, time_cell
 from workbench.trace import Trace
 from workbench.trace.metrics import PERCENTILES, SequenceMetrics, measure, summarize
 
@@ -76,7 +76,7 @@ class Simulation:
     def _table(self) -> tuple[list[str], list[list[str]]]:
         s = self.summary()
         names = {"ttft": "time to first token", "itl": "between tokens", "e2e": "end to end", "queue": "in the queue"}
-        rows = [[label, *(milliseconds(s[f"{key}_p{q}"]) for q in PERCENTILES)] for key, label in names.items()]
+        rows = [[label, *(time_cell(s[f"{key}_p{q}"]) for q in PERCENTILES)] for key, label in names.items()]
         return ["", *(f"p{q}" for q in PERCENTILES)], rows
 
     def _notes(self) -> list[str]:

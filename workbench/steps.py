@@ -1,7 +1,7 @@
 """Steps as `llm.step()` hands them out: a list that reads well in a notebook."""
 
 from workbench.core.records import StepRecord, some_ids
-from workbench.tables import html_table, milliseconds
+from workbench.tables import html_table, time_cell
 
 
 class Steps(list[StepRecord]):
@@ -15,7 +15,7 @@ class Steps(list[StepRecord]):
         for record in self:
             first = (
                 str(record.step),
-                milliseconds(record.duration),
+                time_cell(record.duration),
                 f"{record.num_scheduled_tokens:,} of {record.token_budget:,}",
                 f"{record.num_free_blocks:,}",
             )

@@ -3,6 +3,8 @@
 import html
 from collections.abc import Sequence
 
+from workbench.core.units import time_text
+
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell; the first one is left-aligned, as the last one is, the others right."""
@@ -30,6 +32,6 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><tr>{cells(header, 'th')}</tr>{body}</table>"
 
 
-def milliseconds(seconds: float | None) -> str:
+def time_cell(seconds: float | None) -> str:
     """ "12.3 ms", or a dash for what did not happen."""
-    return "–" if seconds is None or seconds != seconds else f"{seconds * 1e3:.1f} ms"
+    return "–" if seconds is None or seconds != seconds else time_text(seconds)

@@ -51,7 +51,7 @@ def test_exact_costs_are_found_exactly():
     assert model.coefficients == pytest.approx(TRUE, rel=1e-4)
     assert model.gap == pytest.approx(GAP)
     assert model.fit_error.median < 1e-6
-    assert "2 ms a step + 50 µs a prefill token + 200 µs a decode + 100 ns a context token" in repr(model)
+    assert "2.00 ms a step + 50 µs a prefill token + 200 µs a decode + 100 ns a context token" in repr(model)
 
 
 def test_noise_warm_up_and_stalls():

@@ -6,6 +6,7 @@ from tests.core.helpers import make_scheduler, record_of
 from workbench.core.records import StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import SampledToken
+from workbench.core.units import time_text
 from workbench.trace import Trace
 from workbench.trace.life import lives_of, request_ids
 from workbench.trace.why import why
@@ -59,7 +60,7 @@ def test_a_request_that_waits_for_blocks_and_for_its_turn():
     run.finish()
     b, c = run.trace.why("b"), run.trace.why("c")
     admitted = next(cause.step for cause in b.causes if cause.text.startswith("Prefilled"))
-    told = f"Waited {admitted} steps ({admitted * 10}.0 ms) before it was admitted: {admitted} for KV blocks "
+    told = f"Waited {admitted} steps ({time_text(admitted * 0.01)}) before it was admitted: {admitted} for KV blocks "
     assert (told + "(needed 4, at best 3 free; held mostly by a).", 0) in b.causes
     assert any(
         f"{admitted} for KV blocks (behind b; needed 4, at best 3 free; held mostly by a)" in t
@@ -104,9 +105,9 @@ def test_a_preemption_is_told_with_its_cost():
     life = lives_of(run.trace.records())["b"]
     preempted = next(m.step for m in life.moments if m.decision.action == "preempt")
     resumed = next(m.step for m in life.moments if m.decision.reason == "resumed")
-    cost = (resumed + 1 - preempted) * 10
+    cost = time_text((resumed + 1 - preempted) * STEP_SECONDS)
     expected = (
-        f"Preempted: a needed 1 KV block and 0 were free. 9 tokens were recomputed; it cost {cost}.0 ms in all.",
+        f"Preempted: a needed 1 KV block and 0 were free. 9 tokens were recomputed; it cost {cost} in all.",
         preempted,
     )
     assert expected in run.trace.why("b").causes
@@ -138,7 +139,7 @@ def test_a_pause_is_waiting_and_not_computing():
     ]
     seconds = [s.seconds for s in run.trace.why("a").waterfall]
     assert seconds == pytest.approx([STEP_SECONDS, STEP_SECONDS + 1.5, STEP_SECONDS])
-    assert any("(1510.0 ms)" in text for text in text_of(run.trace, "a"))
+    assert any("(1.51 s)" in text for text in text_of(run.trace, "a"))
 
 
 def test_the_rest_of_the_step_under_way_at_the_arrival_is_waiting():
@@ -161,7 +162,7 @@ def test_the_waterfall_adds_up_to_the_time_to_first_token():
     for name, life in lives.items():
         ttft = life.first_token.end - life.arrival.time
         assert sum(s.seconds for s in run.trace.why(name).waterfall) == pytest.approx(ttft)
-        assert f"First token {ttft * 1e3:.1f} ms after arrival" in " ".join(text_of(run.trace, name))
+        assert f"First token {time_text(ttft)} after arrival" in " ".join(text_of(run.trace, name))
 
 
 def test_what_the_trace_does_not_hold():

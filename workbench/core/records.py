@@ -13,6 +13,7 @@ from typing import NamedTuple
 from workbench.core.config import PoolShape
 from workbench.core.reasons import explain
 from workbench.core.scheduler_output import Action, Decision
+from workbench.core.units import time_text
 
 SCHEMA_VERSION = 2  # 1 had no pool in its records: it could not change
 
@@ -133,7 +134,7 @@ class StepRecord:
         return (
             f"StepRecord(step {self.step}: {', '.join(did) or 'no request'}; {self.num_scheduled_tokens:,} of "
             f"{self.token_budget:,} tokens; {self.num_free_blocks:,} of {self.pool.num_blocks:,} blocks free; "
-            f"{self.duration * 1e3:.1f} ms)"
+            f"{time_text(self.duration)})"
         )
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workbench.core.config import PoolShape
-from workbench.core.units import size_text
+from workbench.core.units import size_text, time_text
 from workbench.trace import Trace
 
 SPEED_STEPS = 200
@@ -124,7 +124,9 @@ class Change:
             columns["measured"] = self.measured
         rows = [[label, *(show(figures) for figures in columns.values())] for label, show in _ROWS]
         for name, value in self.resolved.items():
-            rows.append([name, "", str(value), *([""] if self.measured is not None else [])])
+            sized = name.endswith("_bytes") and isinstance(value, int)
+            shown = f"{size_text(value)} ({value:,} bytes)" if sized else str(value)
+            rows.append([name, "", shown, *([""] if self.measured is not None else [])])
         return ["", *columns], rows
 
     def _notes(self) -> list[str]:
@@ -137,7 +139,7 @@ class Change:
             told = ", ".join(f"{name}={value!r}" for name, value in self.instead.items())
             notes.append(f"This would fit: {told}.")
         if self.seconds is not None:
-            notes.append(f"The change took {self.seconds * 1e3:.1f} ms.")
+            notes.append(f"The change took {time_text(self.seconds)}.")
         before, after = self.speed()
         if before is not None and after is not None:
             notes.append(f"{before:.0f} tokens/s in the steps before it, {after:.0f} tokens/s after it.")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.core.units import time_text
+
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
@@ -32,6 +34,16 @@ class RequestMetrics:
     def time_to_first_token(self) -> float | None:
         """Seconds from arrival to the first token (TTFT)."""
         return None if self.first_token_time is None else self.first_token_time - self.arrival_time
+
+    def __repr__(self) -> str:
+        moments = {
+            "scheduled": self.first_scheduled_time,
+            "first token": self.first_token_time,
+            "last token": self.last_token_time,
+            "finished": self.finished_time,
+        }
+        told = [f"{name} after {time_text(at - self.arrival_time)}" for name, at in moments.items() if at is not None]
+        return f"RequestMetrics({', '.join(told) or 'arrived, not scheduled yet'})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from workbench.core.errors import ConfigError
 from workbench.core.records import StepRecord
 from workbench.core.rows import Decisions
 from workbench.core.scheduler_output import NOBODY_RUNS, Action, Decision
+from workbench.core.units import time_text
 
 MIN_STEPS = 8
 TRIMMED_SHARE = 0.05  # of the steps, those farthest from the fit shape nothing: warm-up, and other programs' turns
@@ -97,8 +98,8 @@ class CostModel:
     def __repr__(self) -> str:
         a, b, c, d = self.coefficients
         text = (
-            f"CostModel({a * 1e3:.3g} ms a step + {b * 1e6:.3g} µs a prefill token + {c * 1e6:.3g} µs a decode "
-            f"+ {d * 1e9:.3g} ns a context token"
+            f"CostModel({time_text(a)} a step + {time_text(b)} a prefill token + {time_text(c)} a decode "
+            f"+ {d * 1e9:,.0f} ns a context token"
         )
         if self.fit_error is None:
             return text + ")"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from workbench.core.reasons import WAITING_FOR
 from workbench.core.records import StepRecord
 from workbench.core.scheduler_output import Action, Reason
+from workbench.core.units import time_text
 from workbench.trace.life import Life, Moment, life_of
 from workbench.trace.waterfall import Segment, waterfall
 
@@ -113,7 +114,7 @@ def _preemption(stint: list[Moment]) -> Cause:
         cached = back[0].decision.num_cached
         found = f" ({cached} more were still cached)" if cached else ""
         cost = back[-1].end - at.start
-        text += f" {_count(tokens, 'token')} were recomputed{found}; it cost {_ms(cost)} in all."
+        text += f" {_count(tokens, 'token')} were recomputed{found}; it cost {time_text(cost)} in all."
     else:
         text += " It has not been resumed."
     return Cause(text, at.step)
@@ -123,7 +124,7 @@ def _prefill(moments: list[Moment], verb: str) -> Cause:
     tokens = sum(m.decision.num_tokens for m in moments)
     cached = moments[0].decision.num_cached
     seconds = sum(m.end - m.start for m in moments)
-    text = f"{verb} {_count(tokens, 'token')} in {_count(len(moments), 'step')} ({_ms(seconds)})"
+    text = f"{verb} {_count(tokens, 'token')} in {_count(len(moments), 'step')} ({time_text(seconds)})"
     text += f"; {cached} came from the prefix cache or a sibling" if cached else ""
     shared = Counter[str]()
     for moment in moments:
@@ -143,8 +144,8 @@ def _first_token(life: Life) -> list[Cause]:
     for segment in waterfall(life):
         name = names.get(segment.kind, segment.kind)
         seconds[name] = seconds.get(name, 0.0) + segment.seconds
-    detail = ", ".join(f"{_ms(value)} {name}" for name, value in seconds.items())
-    return [Cause(f"First token {_ms(first.end - life.arrival.time)} after arrival: {detail}.", first.step)]
+    detail = ", ".join(f"{time_text(value)} {name}" for name, value in seconds.items())
+    return [Cause(f"First token {time_text(first.end - life.arrival.time)} after arrival: {detail}.", first.step)]
 
 
 def _decoding(life: Life) -> list[Cause]:
@@ -153,10 +154,10 @@ def _decoding(life: Life) -> list[Cause]:
         return []
     lengths = sorted(m.end - m.start for m in decodes)
     median = lengths[len(lengths) // 2]
-    text = f"Decoded {_count(len(decodes), 'token')}, one a step; the median step took {_ms(median)}"
+    text = f"Decoded {_count(len(decodes), 'token')}, one a step; the median step took {time_text(median)}"
     slowest = max(decodes, key=lambda m: m.end - m.start)
     if slowest.end - slowest.start > SLOW_FACTOR * median:
-        text += f", the slowest {_ms(slowest.end - slowest.start)} (step {slowest.step}"
+        text += f", the slowest {time_text(slowest.end - slowest.start)} (step {slowest.step}"
         most = slowest.neighbours[0] if slowest.neighbours else None
         text += f", with {most[1]} tokens of {most[0]})" if most is not None and most[1] > 1 else ")"
     return [Cause(text + ".", decodes[0].step)]
@@ -226,15 +227,11 @@ def _names_with_tokens(counts: "Counter[str]", most: int = 3) -> str:
 
 def _steps(moments: Sequence[Moment]) -> str:
     """How many steps passed waiting, and the time until it was looked at again."""
-    return f"{_count(len(moments), 'step')} ({_ms(sum(m.until - m.start for m in moments))})"
+    return f"{_count(len(moments), 'step')} ({time_text(sum(m.until - m.start for m in moments))})"
 
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
 
 
 def _at(step: int | None) -> str:
