@@ -48,6 +48,7 @@ class LimitsJob:
             client = self._client()
             if client is not None:
                 client.limits = found
+                client.loop.core.hooks.emit_rest()  # pictures of the kernels view draw them
             self._state = "done"
         del self._runner
 

@@ -13,6 +13,8 @@ from lab_extension import Workbench
 from lab_page import LabPage
 from playwright.sync_api import Browser, FloatRect, Locator, expect
 
+from workbench.core.units import size_text
+
 MAKE = """
 from workbench import LLM, SamplingParams
 llm = LLM(num_gpu_blocks_override=64, max_num_seqs=4, max_num_batched_tokens=64)
@@ -111,6 +113,59 @@ def test_a_panel_shows_the_engine_s_own_state_and_shares_cursor_and_selection_wi
     workbench.card(engine).get_by_test_id("open-controls").click()
     expect(workbench.panel("controls")).to_have_count(1)
     assert not lab.console_errors
+
+
+def test_the_kernels_panel_shows_what_llm_roofline_says(lab: LabPage, workbench: Workbench) -> None:
+    """Bytes, operations, least times and what bounds them, once measured from the panel itself; at two widths."""
+    engine = ready(lab, PAUSED)
+    lab.run_cell(1)
+    workbench.show_sidebar()
+    panel = workbench.open(engine, "kernels")
+    workbench.wait_step(engine, last_step(lab))
+    expect(panel.get_by_test_id("kernels-note")).to_contain_text("once the machine was measured")
+    panel.get_by_test_id("kernels-measure").click()
+    expect(panel.get_by_test_id("kernels-told")).to_contain_text("GB/s", timeout=60_000)
+    step, machine, parts = lab.ask(
+        "(lambda r: (r.step, (r.limits.copy_bandwidth, r.limits.matmul_peak, r.limits.threads), "
+        "[(p.name, p.work.bytes, p.work.flops, p.seconds, p.limit_seconds, p.bound) for p in r.parts if p.work]))"
+        "(llm.roofline())"
+    )
+    bandwidth, peak, threads = machine
+    expect(panel.get_by_test_id("kernels-told")).to_have_text(
+        f"cpu, {threads} thread{'s' * (threads > 1)}: copies {bandwidth / 1e9:.1f} GB/s, "
+        f"multiplies {peak / 1e9:,.0f} GFLOP/s in float32"
+    )
+    expect(panel.locator(".iw-total")).to_contain_text(f"Step {step}: ")
+    rows = [row.inner_text().replace("\xa0", " ").split("\t") for row in panel.locator("tbody tr").all()]
+    assert [row[0] for row in rows] == [name for name, *_ in parts]
+    for (_, reads, computes, least, bound), (name, size, flops, _, limit, bound_by) in zip(rows, parts, strict=True):
+        assert reads == size_text(size), name
+        assert computes == f"{flops / 1e6:.1f} MFLOP"
+        assert float(least.removesuffix(" ms")) == pytest.approx(limit * 1e3, abs=0.006)
+        assert bound == bound_by
+    _, _, _, seconds, limit, _ = parts[-1]
+    share = re.search(r"The forward took ([0-9.,]+)\sms, ([0-9.]+)\s?% of the limit", note_of(panel))
+    assert share is not None
+    assert float(share[1]) == pytest.approx(seconds * 1e3, rel=0.01)
+    assert float(share[2]) == pytest.approx(100 * limit / seconds, abs=0.6)
+    for theme in ("light", "dark"):
+        lab.set_theme(theme)
+        for name, size in (("wide", (1500, 900)), ("narrow", (760, 900))):
+            lab.page.set_viewport_size({"width": size[0], "height": size[1]})
+            lab.page.wait_for_timeout(300)
+            lab.screenshot(f"kernels-{theme}-{name}")
+            for part in (panel.locator("canvas"), *panel.locator("tbody td").all()):  # nothing is cut off
+                box, around = box_of(part), box_of(panel)
+                assert box["x"] + box["width"] <= around["x"] + around["width"]
+            canvas = box_of(panel.locator("canvas"))
+            assert canvas["width"] > 150
+            assert canvas["height"] > 100
+    assert not lab.console_errors
+
+
+def note_of(panel: Locator) -> str:
+    """The sentence under the table."""
+    return panel.get_by_test_id("kernels-note").inner_text()
 
 
 def test_pause_and_step_from_the_sidebar_act_while_a_cell_is_running(lab: LabPage, workbench: Workbench) -> None:

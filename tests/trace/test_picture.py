@@ -1,16 +1,22 @@
 """The still picture: well formed, its numbers those of the scheduler, whatever the size of the pool."""
 
 import base64
+import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from tests.core.helpers import make_scheduler, record_of
+from workbench.core.machine import MachineLimits
+from workbench.core.records import StepTimes
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import SampledToken
+from workbench.core.work import MATRICES, WorkSizes, step_work
 from workbench.trace import Trace
 from workbench.trace.picture import MAX_CELLS, picture
+from workbench.trace.roofline_picture import Machine
 
 VIEWS = (
     "dashboard",
@@ -71,6 +77,32 @@ def test_the_block_map_counts_one_square_a_block_or_says_how_many_share_one():
     svg = picture(large, "blocks").svg
     assert "KV blocks, 7 a square" in svg
     assert svg.count("<rect x=") <= MAX_CELLS
+
+
+def test_the_kernels_picture_is_the_step_s_roofline():
+    _, trace, _ = run(12, 38)
+    record = replace(trace.record(37), times=StepTimes(0.0, 0.0, 0.25, 0.0, 0.0))
+    assert record.num_scheduled_tokens
+    last = Trace(trace.at(36), 10)
+    last.append(record)
+    sizes = WorkSizes(4_000_000, 1_000_000, 400_000, 100_000, 640)
+    unmeasured = picture(last, "kernels", Machine(sizes, None))
+    assert unmeasured.svg == ""
+    work = step_work(record, sizes)
+    assert dict(unmeasured.facts)["layer matrices"] == f"reads 3.8 MiB, computes {work[MATRICES].flops / 1e6:.1f} MFLOP"
+    limits = MachineLimits("cpu", "float32", 2, 1e7, 1e8)
+    drawn = picture(last, "kernels", Machine(sizes, limits))
+    flops, size = (sum(part[i] for part in work.values()) for i in (1, 0))
+    least = max(size / 1e7, flops / 1e8)
+    facts = dict(drawn.facts)
+    assert facts["forward"].endswith(f"took 250.00 ms, {least / 0.25:.0%} of the limit")
+    assert facts["machine"] == str(limits)
+    # The dot stands where it should between the grid's lines, on the scale of the drawing.
+    (dot,) = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)" r="5.5" fill="#8a5bb5"', drawn.svg)
+    lines = re.findall(r'y="([0-9.]+)" fill="#5b6470" text-anchor="end">([0-9.e-]+)<', drawn.svg)
+    (low, below), (high, above) = sorted((float(text), float(y) - 4) for y, text in lines)[:2]
+    share = math.log(flops / 0.25 / 1e9 / low) / math.log(high / low)
+    assert float(dot[1]) == pytest.approx(below + share * (above - below), abs=0.3)
 
 
 def test_the_traffic_s_picture_has_a_line_up_and_one_down_for_each_arrival():

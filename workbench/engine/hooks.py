@@ -31,7 +31,7 @@ class Hooks:
         return remove
 
     def on_rest(self, fn: RestHook) -> Callable[[], None]:
-        """Call fn() whenever the engine has made steps and then stands still, idle or paused, and whenever a simulation
+        """Call fn() whenever the engine has made steps and then stands still, idle or paused, and whenever a job
         for a view has ended; returns a function that takes it off again."""
         self._on_rest = (*self._on_rest, fn)
 

@@ -13,6 +13,7 @@ from itertools import groupby
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.scheduler_output import Action
 from workbench.trace.metrics import PERCENTILES, histogram, measure, percentile
+from workbench.trace.roofline_picture import Machine, draw_roofline, roofline_facts
 from workbench.trace.trace import Trace
 
 WIDTH = 920
@@ -64,8 +65,8 @@ class Picture:
         return f"<figure><figcaption>{e(self.title)}</figcaption>{image}<table>{cells}</table></figure>"
 
 
-def picture(trace: Trace, view: str = "dashboard") -> Picture:
-    """Draw a trace's newest state and what led to it. `view` as for LLM.view."""
+def picture(trace: Trace, view: str = "dashboard", machine: Machine | None = None) -> Picture:
+    """Draw a trace's newest state and what led to it. `view` as for LLM.view; machine: for the view of kernels."""
     records = trace.records()
     state = trace.at(records[-1].step if records else None)
     drawable = {"blocks": True, "traffic": any(record.arrivals for record in records)}
@@ -75,6 +76,12 @@ def picture(trace: Trace, view: str = "dashboard") -> Picture:
         height, inner = _DRAW[part](state, records)
         drawn.append(f'<g transform="translate(12 {top:.0f})">{inner}</g>')
         top += height + 14
+    computed = next((record for record in reversed(records) if record.num_scheduled_tokens), None)
+    if view == "kernels" and computed is not None and machine is not None:
+        height, inner = draw_roofline(computed, machine)
+        if inner:
+            drawn.append(f'<g transform="translate(12 {top:.0f})">{inner}</g>')
+            top += height + 14
     svg = ""
     if drawn:
         svg = (
@@ -87,10 +94,12 @@ def picture(trace: Trace, view: str = "dashboard") -> Picture:
     if view == "traffic":
         facts.insert(2, ("arrived", _arrived(records)))
     if view == "kernels" and records:
-        last = records[-1]
+        last = computed or records[-1]
         split = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in last.times._asdict().items())
         told = f"{last.num_scheduled_tokens:,} tokens in {last.duration * 1e3:.2f} ms: {split}"
         facts.insert(0, (f"step {last.step:,}", told))
+        if machine is not None:
+            facts[1:1] = roofline_facts(last, machine)
     if view == "what_if":
         facts.insert(0, ("asked", "nothing yet; in a cell: compare(trace, simulate(trace, max_num_seqs=4))"))
     return Picture(title, state.step, svg, tuple(facts))

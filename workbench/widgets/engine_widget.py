@@ -7,6 +7,7 @@ from typing import Any
 from workbench.core.errors import EngineClosedError
 from workbench.engine.client import EngineClient
 from workbench.trace import Trace
+from workbench.trace.roofline_picture import Machine
 from workbench.what_if import WhatIfJob
 from workbench.widgets.engine_channel import EngineChannel
 from workbench.widgets.view_widget import ViewWidget
@@ -47,6 +48,12 @@ class EngineWidget(ViewWidget):
         client = self._client()
         job = None if client is None else client.jobs.get("what_if")
         return job.html if isinstance(job, WhatIfJob) else ""
+
+    def machine(self) -> Machine | None:
+        """The model's sizes and the machine's limits, while there is an engine with a model."""
+        client = self._client()
+        sizes = None if client is None else client.loop.core.runner.work()
+        return None if client is None or sizes is None else Machine(sizes, client.limits)
 
     def receive(self, content: Any) -> None:
         """Take a message from a page."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.trace import Trace
+from workbench.trace.roofline_picture import Machine
 from workbench.trace.wire import dumps
 from workbench.what_if import WhatIfJob
 from workbench.widgets.commands import answer_command
@@ -38,6 +39,10 @@ class TraceWidget(ViewWidget):
     def answer(self) -> str:
         """The comparison that was simulated last."""
         return "" if self._what_if is None else self._what_if.html
+
+    def machine(self) -> Machine | None:
+        """A trace has neither a model nor a machine."""
+        return None
 
     def receive(self, content: Any) -> None:
         """Take a message from a page."""

@@ -10,6 +10,7 @@ from IPython.display import publish_display_data
 from workbench.core.errors import ConfigError
 from workbench.trace import Trace
 from workbench.trace.picture import picture
+from workbench.trace.roofline_picture import Machine
 from workbench.widgets.still import Still, embedded
 from workbench.widgets.subshell import mend_comm
 
@@ -73,7 +74,8 @@ class ViewWidget(anywidget.AnyWidget):
         if self._embed_trace:
             return trace.last_step, embedded(trace, self.view)
         answer = self.answer() if self.view == "what_if" else ""
-        return (trace.last_step, answer), answer or picture(trace, self.view).to_html()
+        machine = self.machine() if self.view == "kernels" else None
+        return (trace.last_step, answer, machine), answer or picture(trace, self.view, machine).to_html()
 
     def touch_stills(self) -> None:
         """What the pictures show may have changed without a cell."""
@@ -82,6 +84,10 @@ class ViewWidget(anywidget.AnyWidget):
 
     def answer(self) -> str:
         """The HTML of what the simulator answered last; "" if nothing has been answered yet."""
+        raise NotImplementedError
+
+    def machine(self) -> Machine | None:
+        """The model's sizes and the machine's limits; None where there is no engine, or one without a model."""
         raise NotImplementedError
 
     def receive(self, content: Any) -> None:

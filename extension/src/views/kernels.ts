@@ -12,6 +12,8 @@ import { batchOf, kernelParts, type Part } from "./kernel_rows.ts";
 import { drawRoofline, partColour } from "./roofline_chart.ts";
 
 const PHASES = ["schedule", "prepare", "forward", "sample", "update"] as const;
+/** Of the work; in a narrow panel each row names them itself. */
+const COLUMNS = ["reads", "computes", "at least", "bound by"];
 
 export function kernelsView(element: HTMLElement, context: ViewContext): View {
   return new KernelsView(element, context);
@@ -67,15 +69,7 @@ class KernelsView implements View {
       this.times.append(h("span", {}, swatch, `${phase} `, value));
     }
     this.work.append(
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          ...["part", "reads", "computes", "at least", "bound by"].map((text) => h("th", { scope: "col" }, text)),
-        ),
-      ),
+      h("thead", {}, h("tr", {}, ...["part", ...COLUMNS].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody"),
     );
     const actions = h("div", { class: "iw-kernels-actions" }, this.measure, this.told);
@@ -141,7 +135,7 @@ class KernelsView implements View {
     this.work.hidden = parts.length === 0;
     const body = this.work.tBodies[0]!;
     while (body.rows.length < parts.length) {
-      body.append(h("tr", {}, h("td"), ...Array.from({ length: 4 }, () => h("td", { class: "iw-num" }))));
+      body.append(h("tr", {}, h("td"), ...COLUMNS.map((text) => h("td", { class: "iw-num", "data-label": text }))));
     }
     parts.forEach((part, i) => {
       const [name, reads, computes, least, bound] = body.rows[i]!.cells;
