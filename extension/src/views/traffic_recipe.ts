@@ -14,7 +14,15 @@ export interface RecipeField {
 
 export const ARRIVAL_FIELDS: Record<Arrivals, readonly RecipeField[]> = {
   poisson: [
-    { name: "rate", label: "Rate (/s)", value: 4, min: 0.01, max: 1000, step: 0.5, hint: "Requests a second, on average" },
+    {
+      name: "rate",
+      label: "Rate (/s)",
+      value: 4,
+      min: 0.01,
+      max: 1000,
+      step: 0.5,
+      hint: "Requests a second, on average",
+    },
     { name: "count", label: "Requests", value: 24, min: 1, max: 2000, hint: "How many in all" },
   ],
   bursts: [
