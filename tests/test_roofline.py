@@ -7,7 +7,7 @@ from workbench import LLM, SamplingParams
 from workbench.core.errors import InvalidRequestError
 from workbench.core.machine import MachineLimits
 from workbench.core.work import Work, step_work, work_sizes
-from workbench.roofline import make_roofline
+from workbench.roofline import make_roofline, seconds_at_the_limit
 from workbench.runtime import machine
 
 PARTS = ["layer matrices", "output head", "attention", "norms, rotary, activation", "rest"]
@@ -64,6 +64,8 @@ def test_limits_are_the_larger_of_reading_and_computing(llm):
         assert found[name].bound == ("memory" if reading >= computing else "arithmetic")
         assert found[name].reached == pytest.approx(max(reading, computing) / 1e-3)
     assert found["forward"].seconds == record.times.forward
+    sizes = work_sizes(llm.model, llm.weights())
+    assert seconds_at_the_limit([record, record], sizes, LIMITS) == 2 * found["forward"].limit_seconds
     assert found.overhead == pytest.approx(1 - record.times.forward / record.duration)
 
 

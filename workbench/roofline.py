@@ -4,7 +4,7 @@ The roofline (Williams, Waterman and Patterson, 2009): a part that does I operat
 more than the smaller of the matmul peak and I times the bandwidth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +12,7 @@ from workbench.core.config import ModelSpec
 from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
 from workbench.core.weights import WeightRow
-from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, batch_of, step_work, work_sizes
+from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, WorkSizes, batch_of, step_work, work_sizes
 from workbench.tables import html_table, text_table, time_cell
 
 if TYPE_CHECKING:
@@ -186,6 +186,17 @@ class Roofline:
             title_text=self._about(),
         )
         return figure
+
+
+def seconds_at_the_limit(records: Iterable[StepRecord], sizes: WorkSizes, limits: MachineLimits) -> float:
+    """The least that the forwards of these steps could take together, each bound by what it reads or by what it
+    computes."""
+    seconds = 0.0
+    for record in records:
+        work = step_work(record, sizes).values() if record.num_scheduled_tokens else ()
+        reads, computes = (sum(part[i] for part in work) for i in (0, 1))
+        seconds += max(reads / limits.copy_bandwidth, computes / limits.matmul_peak)
+    return seconds
 
 
 def make_roofline(

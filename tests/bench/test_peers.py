@@ -230,6 +230,9 @@ def test_the_command_runs_every_peer_in_turn(vllm_python, llama_server, tmp_path
     assert [(row["workload"], row["compared with"]) for row in rows] == [("W1", peer) for peer in peers]
     for row in rows:
         assert min(row[name] for name in ("ratio", "tokens/s", "TTFT p50 ms", "mean TTFT, ours / its")) > 0
+        reached, theirs = (float(row[name].rstrip("%")) / 100 for name in ("reached", "it reached"))
+        assert reached == pytest.approx(row["tokens/s"] / row["tokens/s at the limit"], abs=0.01)
+        assert theirs == pytest.approx(row["its tokens/s"] / row["tokens/s at the limit"], abs=0.01)
     assert "was not run" not in capsys.readouterr().out
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from workbench.bench.workloads import Item
+from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.llm import LLM
 
@@ -42,6 +43,7 @@ class Workbench:
         self.name = "workbench, watched" if watched else "workbench"
         self._llm = llm
         self._watched = watched
+        self.records: list[StepRecord] = []  # of the last run
 
     def run(self, items: Sequence[Item]) -> Timed:
         """Greedy, end of sequence ignored, prefix cache emptied first."""
@@ -49,9 +51,11 @@ class Workbench:
         prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
         params = [SamplingParams(temperature=0.0, max_tokens=item.num_tokens, ignore_eos=True) for item in items]
         page = _Page(self._llm) if self._watched else None  # the page was open before: catching up is not timed
+        first = self._llm.trace.last_step + 1
         began = time.perf_counter()
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - began
+        self.records = self._llm.trace.records(since=first)
         if page is not None:
             page.close()
         check_lengths([len(output.outputs[0].token_ids) for output in outputs], items)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ from workbench.bench.startup_bench import startup_rows
 from workbench.bench.trace_bench import trace_rows
 from workbench.bench.ui import ui_rows
 from workbench.bench.vllm_peer import VLLM
-from workbench.bench.workloads import workload
+from workbench.bench.workloads import Item, workload
 from workbench.core.errors import WorkbenchError
+from workbench.core.work import work_sizes
 from workbench.llm import LLM
+from workbench.roofline import seconds_at_the_limit
 from workbench.trace.metrics import percentile
 
 MAX_NUM_SEQS = 16
@@ -148,11 +151,26 @@ def _against(
     with ExitStack() as stack:
         stack.callback(theirs.close)
         peers = [theirs, *_others(stack, options, folder, llm.model.dtype, max_num_seqs, context)]
-        return [
-            _row(compare(what, name, items, ours, peer, options.rounds))
-            for peer in peers
-            for name, items in workloads.items()
-        ]
+        rows = []
+        for peer, (name, items) in product(peers, workloads.items()):
+            found = compare(what, name, items, ours, peer, options.rounds)
+            rows.append(_row(found) | _of_the_limit(found, llm, ours, items))
+        return rows
+
+
+def _of_the_limit(found: Comparison, llm: LLM, ours: Workbench, items: Sequence[Item]) -> dict[str, Any]:
+    """What the machine's limits would allow in the same steps, and how much of that was reached. More than 100%: the
+    weights came from a cache and not from memory."""
+    limits = llm.roofline().limits
+    sizes = work_sizes(llm.model, llm.weights())
+    most = sum(item.num_tokens for item in items) / seconds_at_the_limit(ours.records, sizes, limits)
+    return {
+        "tokens/s at the limit": round(most),
+        "reached": f"{statistics.median(found.our_speeds) / most:.0%}",
+        "it reached": f"{statistics.median(found.their_speeds) / most:.0%}",
+        "copy GB/s": round(limits.copy_bandwidth / 1e9, 1),
+        "matmul GFLOP/s": round(limits.matmul_peak / 1e9),
+    }
 
 
 def _others(stack: ExitStack, options: Options, folder: str, dtype: str, max_num_seqs: int, context: int) -> list[Peer]:
@@ -331,7 +349,7 @@ def _machine() -> dict[str, str]:
     import transformers
 
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "threads": str(torch.get_num_threads()),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -341,6 +359,16 @@ def _machine() -> dict[str, str]:
         "commit": _commit(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+
+
+def _processor() -> str:
+    """The processor's own name, where Linux tells it."""
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        about = ""
+    names = [line.partition(":")[2].strip() for line in about.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _commit() -> str:
