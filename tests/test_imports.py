@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "waste": {"core", "trace", "sim", "tables"},
     "quality": {"core", "runtime", "embedded", "tables", "llm"},
     "show": {"trace", "llm", "widgets"},
-    "tables": set(),
+    "tables": {"core"},
     "steps": {"core", "tables"},
     "compare": {"core", "trace", "sim", "tables", "compare_picture", "widgets"},
     "compare_picture": set(),
