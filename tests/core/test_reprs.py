@@ -16,7 +16,7 @@ def records():
 
 def test_a_record_is_a_line_and_printed_a_line_for_each_decision():
     _, (first, second) = records()
-    assert repr(first) == ("StepRecord(step 0: 2 prefilling, 1 waiting; 10 of 32 tokens; 12 of 16 blocks free; 0.0 ms)")
+    assert repr(first) == ("StepRecord(step 0: 2 prefilling, 1 waiting; 10 of 32 tokens; 12 of 16 blocks free; 0 ms)")
     assert str(second).splitlines()[1:] == [
         "  a b: decodes its next token",
         "  <c>: the batch is full: it would be sequence 3, max_num_seqs is 2",
