@@ -1,6 +1,7 @@
 """A page in a headless browser that shows an engine's dashboard over plain loopback HTTP, without a Jupyter server."""
 
 import json
+import os
 import queue
 import secrets
 import shutil
@@ -21,25 +22,26 @@ SCRIPT = Path(workbench.widgets.__file__).parent / "static" / "workbench.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-# A message: the lengths of its JSON and of its one buffer, then both. Noted per frame: when its newest step was
-# recorded, and when the picture after it was on the screen: the second animation frame begins after the first is drawn.
+# A message: the lengths of its JSON and of its one buffer, then both. Noted per frame, unless bench.noting is off: when
+# its newest step was recorded, and when the picture after it was on the screen: the second animation frame begins after
+# the first is drawn. bench.count() counts the pictures, and keeps the browser at it.
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <body style="margin:0"><div id="view"></div>
 <script type="module">
 const { default: widget } = await import('/workbench.js');
 const listeners = new Set();
-const bench = window.bench = { frames: 0, delays: [], steps: 0, lost: 0, last: null, drawn: 0 };
+const bench = window.bench = { frames: 0, delays: [], steps: 0, lost: 0, last: null, drawn: 0, noting: true,
+  count() { bench.drawn++; requestAnimationFrame(bench.count); } };
 const model = { get: name => ({ view: 'dashboard', engine_id: ENGINE, height: 0 })[name], set() {}, save_changes() {},
   on(name, callback) { if (name === 'msg:custom') listeners.add(callback); },
   off(name, callback) { listeners.delete(callback); },
   send(message) { void fetch('/send/' + CHANNEL, { method: 'POST', body: JSON.stringify(message) }); } };
 const CHANNEL = TOKEN;
-const count = () => { bench.drawn++; requestAnimationFrame(count); };
-requestAnimationFrame(count);
 const take = (content, buffer) => {
   for (const listener of listeners) listener(content, buffer === null ? [] : [new DataView(buffer)]);
   if (content.type !== 'frame') return;
   bench.frames++;
+  if (!bench.noting) return;
   const { records, status } = JSON.parse(new TextDecoder().decode(buffer));
   for (const { step } of records) {
     if (bench.last !== null && step !== bench.last + 1 && !content.keyframe) bench.lost += step - bench.last - 1;
@@ -147,3 +149,62 @@ def headless_browser() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def unseen_page(llm: LLM) -> Iterator[None]:
+    """A page that takes the engine's stream, acknowledges it and draws nothing, in this process."""
+
+    def take(content: dict[str, Any], buffers: list[bytes]) -> None:
+        if content["type"] == "frame":
+            channel.receive({"type": "ack", "seq": content["seq"]})
+
+    channel = EngineChannel(llm._client, take)
+    channel.receive({"type": "subscribe"})
+    try:
+        yield
+    finally:
+        channel.close()
+
+
+def browser_seconds() -> float | None:
+    """Processor time that the browser's processes have used so far; None where the system does not tell."""
+    times = [_stat(pid)[1] for pid in _browser_processes()]
+    return sum(times) if times else None
+
+
+def lower_priority() -> bool:
+    """Leave the browser only the processor time that nobody else wants, for good; False where that cannot be done."""
+    found = _browser_processes()
+    for pid in found:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
+    return bool(found)
+
+
+def _browser_processes() -> list[int]:
+    """What this process has started that is a browser, by /proc; empty where there is none."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = _stat(int(path.name))[0]
+        except OSError:
+            continue
+    ours, found = {os.getpid()}, []
+    while new := [pid for pid, parent in parents.items() if parent in ours and pid not in ours]:
+        ours.update(new)
+        found += new
+    return [pid for pid in found if b"chrom" in _command(pid)]
+
+
+def _stat(pid: int) -> tuple[int, float]:
+    """A process's parent, and the seconds of processor time that it used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

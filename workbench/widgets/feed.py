@@ -1,9 +1,10 @@
-"""One page's stream of an engine's records: a keyframe, then every step since, at most 20 frames a second.
+"""One page's stream of an engine's records: a keyframe, then every step since, in at most 20 frames a second.
 
 The page acknowledges frames. One that falls behind (30 frames unacknowledged) gets no more until it catches up, and
 one that is silent for long is dropped, so that a closed tab costs nothing. The engine never waits for a page.
 """
 
+import math
 import threading
 import time
 import weakref
@@ -23,8 +24,9 @@ from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
 Send = Callable[[dict[str, Any], list[bytes]], None]
 
 FRAME_SECONDS = 0.05
-# Where a frame holds many steps, nobody can follow single ones, and half as many frames cost the engine less.
-FAST_STEPS = 5
+# Above so many steps a second nobody can follow single ones, and half as many frames cost the engine less: most of all
+# where the page that draws them computes on the same processors.
+FAST_STEPS_PER_SECOND = 30
 FAST_FRAME_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
 MAX_UNACKNOWLEDGED = 30
@@ -82,6 +84,7 @@ class Feed:
 
     def _run(self, generation: int) -> None:
         page = _Page()
+        before = -math.inf
         client = self._client()
         remove_hook = client.loop.core.hooks.on_step(self._on_step) if client is not None else None
         try:
@@ -103,8 +106,9 @@ class Feed:
                 if not behind:
                     self._wake.wait(HEARTBEAT_SECONDS)
                 self._wake.clear()
-                pause = FAST_FRAME_SECONDS if FAST_STEPS < page.num_steps < FRAME_STEPS else FRAME_SECONDS
-                pause = max(pause, self._frame_seconds)
+                fast = FAST_STEPS_PER_SECOND * (began - before) < page.num_steps < FRAME_STEPS
+                before = began
+                pause = max(FAST_FRAME_SECONDS if fast else FRAME_SECONDS, self._frame_seconds)
                 time.sleep(max(0.0, pause - (time.monotonic() - began)))
         finally:
             if remove_hook is not None:
