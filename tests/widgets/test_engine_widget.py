@@ -268,3 +268,11 @@ def test_steps_that_are_dropped_while_a_frame_is_made_are_asked_for_anew(asked):
         wait_until(lambda: page.replay is not None and page.replay.step == trace.last_step)
         assert len(calls) > 2
         assert page.replay.snapshot() == trace.at()
+
+
+def test_frames_are_half_as_many_where_steps_are_too_quick_to_follow():
+    assert feed_module.frame_seconds(1, 0.05) == 0.05, "20 steps a second: each is a frame"
+    assert feed_module.frame_seconds(2, 0.1) == 0.05, "and stays one after a late frame"
+    assert feed_module.frame_seconds(4, 0.1) == 0.1
+    assert feed_module.frame_seconds(feed_module.FRAME_STEPS, 0.05) == 0.05, "a backlog is sent as quickly as may be"
+    assert feed_module.frame_seconds(50, float("inf")) == 0.05, "the first frame"

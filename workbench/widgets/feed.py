@@ -106,9 +106,8 @@ class Feed:
                 if not behind:
                     self._wake.wait(HEARTBEAT_SECONDS)
                 self._wake.clear()
-                fast = FAST_STEPS_PER_SECOND * (began - before) < page.num_steps < FRAME_STEPS
+                pause = max(frame_seconds(page.num_steps, began - before), self._frame_seconds)
                 before = began
-                pause = max(FAST_FRAME_SECONDS if fast else FRAME_SECONDS, self._frame_seconds)
                 time.sleep(max(0.0, pause - (time.monotonic() - began)))
         finally:
             if remove_hook is not None:
@@ -117,6 +116,12 @@ class Feed:
     def _on_step(self, record: StepRecord) -> None:
         if not self._wake.is_set():
             self._wake.set()
+
+
+def frame_seconds(num_steps: int, seconds: float) -> float:
+    """Seconds from a frame of so many steps, made in so many seconds, to the next. A full frame means a backlog."""
+    fast = FAST_STEPS_PER_SECOND * seconds < num_steps < FRAME_STEPS
+    return FAST_FRAME_SECONDS if fast else FRAME_SECONDS
 
 
 class _Page:
