@@ -25,7 +25,9 @@ ARROWS: dict[str, set[str]] = {
     "workbench_kernels": set(),
     "runtime": {"core", "workbench_kernels"},
     "embedded": set(),
+    "assembly": {"core", "engine", "runtime", "embedded"},
     "llm": {
+        "assembly",
         "core",
         "trace",
         "engine",
@@ -50,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "ledger": {"core", "tables"},
     "why_not": {"core", "engine"},
     "waste": {"core", "trace", "sim", "tables"},
-    "quality": {"core", "runtime", "embedded", "tables", "llm"},
+    "quality": {"core", "engine", "runtime", "embedded", "tables", "llm"},
     "show": {"trace", "llm", "widgets"},
     "tables": {"core"},
     "steps": {"core", "tables"},
@@ -60,9 +62,10 @@ ARROWS: dict[str, set[str]] = {
     "traffic": {"core", "sim", "engine"},
     "traffic_job": {"core", "sim", "engine", "traffic"},
     "limits_job": {"core", "engine"},
+    "lockstep_job": {"assembly", "core", "engine", "quality"},
     "what_if": {"core", "trace", "sim", "simulate"},
     "__init__": {"core", "trace", "sim", "engine", "llm", "quality", "show", "simulate", "traffic"},
-    "widgets": {"core", "trace", "engine", "sim", "limits_job", "traffic_job", "what_if"},
+    "widgets": {"core", "trace", "engine", "sim", "quality", "limits_job", "lockstep_job", "traffic_job", "what_if"},
     "server": {"core", "trace", "engine", "llm"},
     "bench": {
         "core",
@@ -90,6 +93,7 @@ HEAVY_LAYERS = {"runtime", "workbench_kernels", "embedded", "bench", "llm", "qua
 # only for models that need it, or one command's needs only.
 LAZY = {
     "workbench/__init__.py",
+    "workbench/assembly.py",
     "workbench/llm.py",
     "workbench/show.py",
     "workbench/compare.py",

@@ -4,40 +4,37 @@ import asyncio
 import dataclasses
 import sys
 import time
-import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from workbench.assembly import make_engine, small_copy
 from workbench.core.config import (
     DEFAULT_TRACE_MEMORY_BYTES,
     DEFAULT_TRACE_STEPS,
     EngineArgs,
     ModelSpec,
-    resolve_scheduler_config,
 )
 from workbench.core.errors import ConfigError, InvalidRequestError, ResultTimeoutError, WrongKernelError
-from workbench.core.policy import Policy, make_policy
+from workbench.core.policy import Policy
 from workbench.core.records import SettingChange, Snapshot, StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.core.settings import Settings, resolved_settings
 from workbench.core.work import batch_of
-from workbench.embedded import starters
 from workbench.engine.breakpoints import Breakpoint, make_breakpoint
 from workbench.engine.change import Change
 from workbench.engine.client import EngineClient, Prompt
-from workbench.engine.engine_core import EngineCore
-from workbench.engine.engine_loop import EngineLoop, LoopStatus
+from workbench.engine.engine_loop import LoopStatus
 from workbench.engine.handle import RequestHandle
 from workbench.engine.hooks import Hooks
-from workbench.engine.info import engine_info
 from workbench.engine.interfaces import Tokenizer
 from workbench.engine.outputs import RequestOutput, StreamOutput
 from workbench.engine.request_stream import RequestStream
 from workbench.kernel_check import KernelCheck
 from workbench.kernel_table import Kernels
 from workbench.ledger import Ledger
+from workbench.quality.lockstep import check_vocabulary
 from workbench.roofline import Roofline, make_roofline
 from workbench.steps import Steps
 from workbench.trace import Trace
@@ -50,6 +47,7 @@ if TYPE_CHECKING:
     import torch
 
     from workbench.quality.report import Quality
+    from workbench.runtime.model_runner import TorchModelRunner
     from workbench.widgets.engine_widget import EngineWidget
 
 Message = Mapping[str, str]
@@ -99,10 +97,6 @@ class LLM:
         kernels: Mapping[str, Kernel] | None = None,
         **unknown: Any,
     ) -> None:
-        # torch is imported here, when a model is wanted, so that `import workbench` stays cheap.
-        from workbench.runtime.loader import load_model
-        from workbench.runtime.memory import plan_pool
-        from workbench.runtime.model_runner import TorchModelRunner
         from workbench.widgets.lab_pages import announce
 
         args = EngineArgs.from_dict(
@@ -133,33 +127,10 @@ class LLM:
                 **unknown,
             }
         )
-        policy = make_policy(args.scheduling_policy)
-        loaded = load_model(args)
-        config = resolve_scheduler_config(args, loaded.spec, plan_pool(args, loaded.spec))
-        runner = TorchModelRunner(
-            loaded,
-            config,
-            kernel_backend,
-            enforce_eager,
-            reload=lambda method: load_model(args.with_weight_format(method)),
-        )
-        self._runner = runner
-        self.engine_id = uuid.uuid4().hex[:12]
-        settings = resolved_settings(args, loaded.spec, config, policy.name, loaded.notes)
-        info = engine_info(self.engine_id, loaded.spec, config, settings, starters())
-        token_text = None if loaded.tokenizer is None else loaded.tokenizer.token_text
-        core = EngineCore(
-            runner,
-            config,
-            policy,
-            args.trace_steps,
-            args=args,
-            info=info,
-            token_text=token_text,
-            trace_memory_bytes=args.trace_memory_bytes,
-        )
-        self._loop = EngineLoop(core)
-        self._client = EngineClient(self._loop, loaded.tokenizer)
+        self._client = make_engine(args)
+        self._loop = self._client.loop
+        self._runner = cast("TorchModelRunner", self._loop.core.runner)
+        self.engine_id: str = self.trace.info["engine_id"]
         # The thread knows the loop but not this object, so the last reference to it going away ends the engine.
         self._finalizer = weakref.finalize(self, self._loop.shutdown)
         try:
@@ -549,17 +520,7 @@ class LLM:
                 f"the checkpoint is quantized itself ({self.model.quantization}), so its folder holds no full "
                 "precision to compare with; give that model's engine as against="
             )
-        room = -(-min(self.model.max_model_len, 64 + greedy_tokens) // self.args.block_size)
-        full = dataclasses.replace(
-            self.args,
-            quantization=None,
-            sparsity=None,
-            kv_cache_dtype="auto",
-            max_num_seqs=1,
-            gpu_memory_utilization=1.0,
-            kv_cache_memory_bytes=None,
-            num_gpu_blocks_override=room,
-        )
+        full = small_copy(self.args, 1, min(self.model.max_model_len, 64 + greedy_tokens))
         with LLM(**dataclasses.asdict(full)) as base:
             return measure(self, base, **options)
 
@@ -569,6 +530,11 @@ class LLM:
     def weights(self) -> Weights:
         """How every weight matrix is stored, in how many bytes."""
         return Weights(self._loop.call(self._runner.weights))
+
+    @property
+    def client(self) -> EngineClient:
+        """What puts requests into the engine, for code that works with several engines."""
+        return self._client
 
     def get_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None if the model has none."""
@@ -591,6 +557,18 @@ class LLM:
         from workbench.widgets.engine_widget import EngineWidget  # ipywidgets is only needed where there is a page
 
         return EngineWidget(self._client, name, height, embed_trace=embed_trace)
+
+    def playground(self, *, compare_with: "LLM | None" = None, height: int = 0) -> "EngineWidget":
+        """The playground: prompts, and their tokens as they come, from this engine or from two of them side by side.
+
+        Side by side, both answer the same prompts greedily, and the place where they part is marked. The other engine
+        is a copy of this model, in full precision or in another format, made for as long as it takes; or compare_with,
+        which you keep alive. Raises ConfigError where the two vocabularies differ.
+        """
+        if compare_with is not None:
+            check_vocabulary(self._client, compare_with.client)
+            self._client.offer(compare_with.client)
+        return self.view("playground", height)
 
     def __repr__(self) -> str:
         spec, status, config = self.model, self._loop.status(), self._loop.core.scheduler.config

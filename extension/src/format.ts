@@ -46,6 +46,12 @@ export function percent(share: number): string {
   return `${value > 0 && value < 10 ? value.toFixed(1) : value.toFixed(0)}${NBSP}%`;
 }
 
+/** A probability: two digits, or how small it is. */
+export function probability(value: number): string {
+  if (!Number.isFinite(value)) return "–";
+  return value > 0 && value < 0.005 ? "< 0.01" : value.toFixed(2);
+}
+
 export function count(n: number, one: string, many = `${one}s`): string {
   return `${int(n)} ${n === 1 ? one : many}`;
 }

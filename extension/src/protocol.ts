@@ -104,7 +104,14 @@ export interface Status {
   /** Names of the breakpoints that are set. Traces saved before there were any lack it. */
   breakpoints?: string[];
   /** What goes on beside the engine for its views, the newest of each kind. */
-  jobs?: { traffic?: TrafficProgress; what_if?: WhatIfProgress; limits?: LimitsProgress };
+  jobs?: {
+    traffic?: TrafficProgress;
+    what_if?: WhatIfProgress;
+    limits?: LimitsProgress;
+    lockstep?: LockstepProgress;
+  };
+  /** Engines that this one may be compared with, the newest last. A saved trace has none. */
+  others?: [engineId: string, label: string][];
 }
 
 export type KnobValue = number | string | boolean | null;
@@ -157,6 +164,35 @@ export interface LimitsProgress {
   done: number;
   total: number;
   message: string | null;
+}
+
+export interface LockstepProgress {
+  state: "loading" | "running" | "done" | "stopped" | "failed";
+  run: string;
+  stopping: boolean;
+  /** The engine, 0 or 1, that is paused and has to be resumed first. */
+  paused: 0 | 1 | null;
+  /** Places that both engines have reached, of at most so many. */
+  done: number;
+  total: number;
+  message: string | null;
+}
+
+/** What a side has at a place: a token, or the finish_reason after its last one. */
+export type SideWire = [tokenId: number, logprob: number | null, alternatives: [number, number][]] | string;
+
+export interface LockstepSide {
+  name: string;
+  kind: "this" | "copy" | "other";
+  model: string;
+}
+
+/** What is new of a comparison: rows from `start` on, and with the first of them what they are rows of. */
+export interface LockstepWire {
+  run: string;
+  start: number;
+  rows: [prompt: number, first: SideWire, second: SideWire][];
+  head?: { sides: [LockstepSide, LockstepSide]; max_tokens: number; prompts: [text: string, requestId: string][] };
 }
 
 export interface WhatIfProgress {
@@ -217,6 +253,7 @@ export interface FramePayload {
   records: StepRecordWire[];
   texts: Record<string, string>;
   status: Status;
+  lockstep?: LockstepWire;
 }
 
 export type BreakEvent = "preemption" | "allocation_failure" | "eviction" | "admission" | "first_token" | "finish";
@@ -244,6 +281,8 @@ export interface CommandArgs {
   traffic_stop: Record<string, never>;
   what_if: { settings: Record<string, unknown>; recipe?: Recipe };
   what_if_stop: Record<string, never>;
+  lockstep: { prompts: string[]; max_tokens: number; against: { engine: string } | { quantization: string | null } };
+  lockstep_stop: Record<string, never>;
   measure_machine: Record<string, never>;
   measure_machine_stop: Record<string, never>;
   abort_all: Record<string, never>;

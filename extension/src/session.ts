@@ -6,6 +6,7 @@ import type { Source, SourceHandlers } from "./source.ts";
 import { TraceStore } from "./store.ts";
 import type { Cursor, TraceEvent } from "./trace_types.ts";
 import { Playback } from "./playback.ts";
+import { Lockstep } from "./lockstep.ts";
 import { WhatIf } from "./what_if.ts";
 
 export interface Selection {
@@ -24,6 +25,7 @@ interface CommandResults {
   why: WhyResult;
   traffic_preview: PreviewResult;
   what_if: ComparisonData;
+  lockstep: { run: string };
 }
 
 type ResultOf<N extends CommandName> = N extends keyof CommandResults ? CommandResults[N] : unknown;
@@ -71,6 +73,7 @@ export class Session {
   selection: Selection = { request: null, block: null, token: null };
   readonly playback = new Playback(this);
   readonly whatIf = new WhatIf(this);
+  readonly lockstep = new Lockstep();
   /** What the what-if form asks for, as other views may ask for it too. */
   whatIfSettings: Record<string, unknown> = {};
   /** The kind of moment that previous and next jump to; null for any. */
@@ -249,6 +252,7 @@ export class Session {
         this.connection = "live";
         try {
           this.store.applyFrame(payload);
+          if (payload.lockstep !== undefined) this.lockstep.apply(payload.lockstep);
         } catch (error) {
           this.problem = `The trace could not be read: ${error instanceof Error ? error.message : String(error)}`;
         }

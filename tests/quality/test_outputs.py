@@ -1,6 +1,8 @@
 """Two engines on the same prompts."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from random_models import RandomModel
@@ -16,8 +18,15 @@ def test_where_answers_part() -> None:
     with LLM() as full, LLM(quantization="int4") as small:
         found = compare_outputs(full, small, PROMPTS, GREEDY)
         for llm, side in ((full, "first"), (small, "second")):
-            outputs = llm.generate(PROMPTS, GREEDY, use_tqdm=False)
+            outputs = llm.generate(PROMPTS, replace(GREEDY, logprobs=5), use_tqdm=False)
             text = llm.get_tokenizer().token_text
+            for pair, output in zip(found.pairs, outputs, strict=True):
+                if pair.parting is not None:
+                    here, there = pair.parting if side == "first" else pair.parting[::-1]
+                    known = output.outputs[0].logprobs[pair.diverges_at]
+                    shares = {choice.decoded_token: math.exp(choice.logprob) for choice in known.values()}
+                    assert here == (here.text, pytest.approx(shares[here.text]), pytest.approx(shares.get(there.text)))
+                    assert f"'{here.text}' {shares[here.text]:.2f}" in pair.summary
             assert [getattr(pair, side) for pair in found.pairs] == [
                 tuple(map(text, output.outputs[0].token_ids)) for output in outputs
             ]
@@ -32,7 +41,7 @@ def test_where_answers_part() -> None:
             assert pair.first[at] != pair.second[at]
     parted = next(pair for pair in found.pairs if pair.diverges_at is not None)
     assert f"⟦{parted.first[parted.diverges_at]}⟧" in repr(found)
-    assert f"part at token {parted.diverges_at + 1}" in found._repr_html_()
+    assert f"first differs at token {parted.diverges_at + 1}" in found._repr_html_()
 
 
 def test_an_engine_beside_itself() -> None:

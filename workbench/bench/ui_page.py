@@ -77,7 +77,7 @@ class Bridge:
     def __init__(self, llm: LLM) -> None:
         self.token = secrets.token_hex(8)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._channel = EngineChannel(llm._client, self._put)
+        self._channel = EngineChannel(llm.client, self._put)
         bridge = self
         page = PAGE.replace("ENGINE", json.dumps(llm.engine_id)).replace("TOKEN", json.dumps(self.token))
 

@@ -1,11 +1,12 @@
 """Puts requests into a running engine from any thread: for LLM, for widgets, for servers."""
 
 import itertools
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from workbench.core.errors import InvalidRequestError, SamplingParamsError
+from workbench.core.errors import EngineClosedError, InvalidRequestError, SamplingParamsError
 from workbench.core.machine import MachineLimits
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.change import Change
@@ -44,7 +45,32 @@ class EngineClient:
         self.tokenizer = tokenizer
         self.jobs: dict[str, Job] = {}  # the newest of each kind
         self.limits: MachineLimits | None = None  # of the machine, once somebody had them measured
+        # Engines that a view may compare this one with, by engine id; kept alive by whoever made them.
+        self._others: dict[str, weakref.ref[EngineClient]] = {}
         self._ids = itertools.count(1)
+
+    @property
+    def engine_id(self) -> str:
+        """The name of the engine, the same for all its views."""
+        return str(self.loop.core.trace.info["engine_id"])
+
+    @property
+    def others(self) -> "list[EngineClient]":
+        """The engines to compare with that are still there, the newest last."""
+        found = (ref() for ref in self._others.values())
+        return [client for client in found if client is not None and client.loop.status().state != "closed"]
+
+    def other(self, engine_id: str) -> "EngineClient":
+        """One of `others`. Raises EngineClosedError if it is gone."""
+        for client in self.others:
+            if client.engine_id == engine_id:
+                return client
+        raise EngineClosedError("the engine to compare with is gone; make it again and give it as compare_with=")
+
+    def offer(self, other: "EngineClient") -> None:
+        """Let views compare this engine with another one, as long as somebody keeps that one alive."""
+        self._others.pop(other.engine_id, None)
+        self._others[other.engine_id] = weakref.ref(other)
 
     def submit(
         self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], priorities: Sequence[int]

@@ -1,27 +1,70 @@
 """Two engines on the same prompts, side by side, with the place where they part."""
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.core.config import ModelSpec
 from workbench.core.errors import ConfigError
 from workbench.core.sampling_params import SamplingParams
+from workbench.core.scheduler_output import SampledToken
+from workbench.quality.lockstep import Lockstep, Prompt, Row, Side
 
 if TYPE_CHECKING:
     from workbench.llm import LLM
 
-Prompt = str | Sequence[int]
+ALTERNATIVES = 5
+POLL_SECONDS = 0.02
+
+
+class Chosen(NamedTuple):
+    """What one side chose where they part. text: None if its answer had ended.
+
+    probability: its own, of that token. of_other: what this side gave to the other side's token; None if that is not
+    known, as only the likeliest tokens are kept.
+    """
+
+    text: str | None
+    probability: float | None
+    of_other: float | None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to a prompt, token by token as text. diverges_at: the first token that differs, None if none does."""
+    """Two answers to a prompt, token by token as text. diverges_at: the first token that differs, None if none does.
+
+    parting: what either side chose there, first and second.
+    """
 
     prompt: str
     first: tuple[str, ...]
     second: tuple[str, ...]
     diverges_at: int | None
+    parting: tuple[Chosen, Chosen] | None = None
+
+    @property
+    def summary(self) -> str:
+        """In a sentence: how far they are equal, and what either side chose at the first difference."""
+        longest = max(len(self.first), len(self.second))
+        if self.diverges_at is None:
+            return "equal in its 1 token" if longest == 1 else f"equal in all {longest:,} tokens"
+        told = ""
+        if self.parting is not None:
+            told = ": " + " against ".join(map(_choice, self.parting))
+        at = self.diverges_at
+        return f"equal for {at:,} of {longest:,} tokens; first differs at token {at + 1:,}{told}"
+
+
+def _choice(chosen: Chosen) -> str:
+    if chosen.text is None:
+        return "the end"
+    text = chosen.text.replace("\n", "⏎").replace("\t", "⇥")
+    if chosen.probability is None:
+        return f"'{text}'"
+    return f"'{text}' " + ("< 0.01" if 0 < chosen.probability < 0.005 else f"{chosen.probability:.2f}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +91,8 @@ class OutputComparison:
                 lines.append(f"  both: {''.join(pair.first)}")
                 continue
             at = pair.diverges_at
-            lines.append(f"  same for {at} tokens: {''.join(pair.first[:at])}")
+            lines.append(f"  {pair.summary}")
+            lines.append(f"  {'both':{width}} {''.join(pair.first[:at])}")
             for name, tokens in zip(self.names, (pair.first, pair.second), strict=True):
                 lines.append(f"  {name:{width}} ⟦{''.join(tokens[at : at + 1])}⟧{''.join(tokens[at + 1 :])}")
         return "\n".join(lines)
@@ -62,7 +106,7 @@ class OutputComparison:
         )
 
     def _row(self, pair: Pair) -> str:
-        where = "the same" if pair.diverges_at is None else f"part at token {pair.diverges_at + 1}"
+        where = "the same" if pair.diverges_at is None else html.escape(pair.summary)
         answers = "".join(
             "<td style='text-align:left;vertical-align:top;white-space:pre-wrap'>"
             f"{_marked(tokens, pair.diverges_at)}</td>"
@@ -94,32 +138,69 @@ def compare_outputs(
     Greedy by default, 48 tokens. With a temperature give a seed: the same draws then meet both distributions. The
     engines must be of the same vocabulary, and not paused.
     """
-    if first.model.vocab_size != second.model.vocab_size:
-        raise ConfigError(
-            f"the two models have {first.model.vocab_size} and {second.model.vocab_size} tokens; only answers in the "
-            "same vocabulary can be compared token by token"
-        )
     for llm in (first, second):
         if llm.status().state == "paused":
             raise ConfigError("one of the engines is paused and has to generate; resume it first")
     params = SamplingParams(temperature=0.0, max_tokens=48) if sampling_params is None else sampling_params
+    if params.logprobs is None:
+        params = replace(params, logprobs=ALTERNATIVES)
     single = isinstance(prompts, str) or (prompts and all(isinstance(token, int) for token in prompts))
     asked: list[Prompt] = [prompts] if single else list(prompts)  # type: ignore[list-item, arg-type]
-    handles = [(first.submit(prompt, params), second.submit(prompt, params)) for prompt in asked]
+    run = Lockstep(first.client, second.client, asked, params)
+    rows: list[Row] = []
+    try:
+        while not run.done:
+            rows += run.advance()
+            time.sleep(POLL_SECONDS)
+    except BaseException:  # KeyboardInterrupt above all
+        run.cancel()
+        raise
     tokenizer = first.get_tokenizer()
 
     def text(token: int) -> str:
         return f"{token} " if tokenizer is None else tokenizer.token_text(token)
 
-    pairs = []
-    for prompt, both in zip(asked, handles, strict=True):
-        a, b = (list(handle.result().outputs[0].token_ids) for handle in both)
-        shorter = min(len(a), len(b))
-        at = next((i for i in range(shorter) if a[i] != b[i]), None if len(a) == len(b) else shorter)
-        shown = prompt if isinstance(prompt, str) else "".join(map(text, prompt))
-        pairs.append(Pair(shown, tuple(map(text, a)), tuple(map(text, b)), at))
-    return OutputComparison((_name(first), _name(second)), tuple(pairs))
+    shown = [prompt if isinstance(prompt, str) else "".join(map(text, prompt)) for prompt in asked]
+    return comparison((side_name(first.model), side_name(second.model)), shown, rows, text)
 
 
-def _name(llm: "LLM") -> str:
-    return llm.model.quantization or llm.model.sparsity or llm.model.dtype
+def comparison(
+    names: tuple[str, str], prompts: Sequence[str], rows: Iterable[Row], text: Callable[[int], str]
+) -> OutputComparison:
+    """What the rows of a Lockstep come to. text: of a token."""
+    places: list[list[Row]] = [[] for _ in prompts]
+    for row in rows:
+        places[row.prompt].append(row)
+    return OutputComparison(names, tuple(_pair(*both, text) for both in zip(prompts, places, strict=True)))
+
+
+def side_name(spec: ModelSpec, kv_cache_dtype: str = "auto") -> str:
+    """What sets an engine apart from another of the same model: how weights and, if not plainly, KV are stored."""
+    weights = spec.quantization or spec.sparsity or spec.dtype
+    return weights if kv_cache_dtype == "auto" else f"{weights}, {kv_cache_dtype} KV"
+
+
+def _pair(prompt: str, rows: Sequence[Row], text: Callable[[int], str]) -> Pair:
+    first, second = (
+        tuple(text(row[side].token_id) for row in rows if isinstance(row[side], SampledToken)) for side in (1, 2)
+    )
+    at = next((place for place, row in enumerate(rows) if token_of(row.first) != token_of(row.second)), None)
+    parting = None
+    if at is not None:
+        a, b = rows[at].first, rows[at].second
+        parting = (_chosen(a, b, text), _chosen(b, a, text))
+    return Pair(prompt, first, second, at, parting)
+
+
+def token_of(side: Side) -> int | None:
+    """The token's id; None past the end."""
+    return side.token_id if isinstance(side, SampledToken) else None
+
+
+def _chosen(side: Side, other: Side, text: Callable[[int], str]) -> Chosen:
+    if not isinstance(side, SampledToken):
+        return Chosen(None, None, None)
+    known = {**dict(side.alternatives), **({} if side.logprob is None else {side.token_id: side.logprob})}
+    theirs = known.get(token_of(other)) if isinstance(other, SampledToken) else None
+    own = None if side.logprob is None else math.exp(side.logprob)
+    return Chosen(text(side.token_id), own, None if theirs is None else math.exp(theirs))

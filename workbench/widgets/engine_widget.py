@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.core.errors import EngineClosedError
 from workbench.engine.client import EngineClient
+from workbench.lockstep_job import LockstepJob
 from workbench.trace import Trace
 from workbench.trace.roofline_picture import Machine
 from workbench.what_if import WhatIfJob
@@ -44,10 +45,15 @@ class EngineWidget(ViewWidget):
         return None if client is None else client.loop.core.trace
 
     def answer(self) -> str:
-        """The comparison that was simulated last for this engine, from whichever view it was asked."""
+        """What was simulated or compared last for this engine, from whichever view it was asked."""
         client = self._client()
-        job = None if client is None else client.jobs.get("what_if")
-        return job.html if isinstance(job, WhatIfJob) else ""
+        jobs = {} if client is None else client.jobs
+        if self.view == "what_if" and isinstance(job := jobs.get("what_if"), WhatIfJob):
+            return job.html
+        if self.view == "playground" and isinstance(job := jobs.get("lockstep"), LockstepJob):
+            found = job.result()
+            return "" if found is None else found._repr_html_()
+        return ""
 
     def machine(self) -> Machine | None:
         """The model's sizes and the machine's limits, while there is an engine with a model."""

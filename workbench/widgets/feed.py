@@ -13,10 +13,13 @@ from typing import Any
 
 from workbench.core.policy import POLICIES
 from workbench.core.records import Snapshot, StepRecord
+from workbench.core.scheduler_output import SampledToken
 from workbench.core.settings import resolved_settings
 from workbench.engine.client import EngineClient
 from workbench.engine.engine_loop import LoopStatus
 from workbench.engine.knobs import LIVE_SETTINGS
+from workbench.lockstep_job import LockstepJob, lockstep_rows
+from workbench.quality.outputs import side_name
 from workbench.trace import Trace, TraceRangeError
 from workbench.trace.tokens import tokens_in
 from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
@@ -29,6 +32,7 @@ FRAME_SECONDS = 0.05
 FAST_STEPS_PER_SECOND = 30
 FAST_FRAME_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
+JOB_SECONDS = 0.1  # between two frames while the engine idles and something goes on beside it
 MAX_UNACKNOWLEDGED = 30
 SILENCE_SECONDS = 30.0
 FRAME_STEPS = 1000  # most records in a frame
@@ -102,9 +106,10 @@ class Feed:
                 elif began - self._last_heard > SILENCE_SECONDS:
                     return
                 behind = page.behind(client)
+                busy = any(job.running for job in client.jobs.values())
                 del client  # while this thread sleeps it must not keep an engine alive
                 if not behind:
-                    self._wake.wait(HEARTBEAT_SECONDS)
+                    self._wake.wait(JOB_SECONDS if busy else HEARTBEAT_SECONDS)
                 self._wake.clear()
                 pause = max(frame_seconds(page.num_steps, began - before), self._frame_seconds)
                 before = began
@@ -135,6 +140,7 @@ class _Page:
         self._work: dict[str, Any] | None = None
         self._memory_read_at = -HEARTBEAT_SECONDS
         self._last_status: dict[str, Any] = {}
+        self._compared: tuple[str, int] = ("", 0)  # a comparison, and how many of its rows were sent
         self.seq = 0
         self.num_steps = 0  # in the last frame
 
@@ -159,11 +165,13 @@ class _Page:
         if base is not None:
             payload["snapshot"] = snapshot_to_json(base)
             self._texts_sent.clear()
+            self._compared = ("", 0)
             tokens = tokens_in((), base)
         self._next_step = records[-1].step + 1 if records else start
         self.num_steps = len(records)
         payload["records"] = [record_to_json(record) for record in records]
         tokens |= tokens_in(records)
+        tokens |= self._add_compared(client, payload)
         payload["texts"] = self._texts(client, tokens)
         payload["status"] = self._last_status = self._status(client, status)
         self.seq += 1
@@ -187,6 +195,23 @@ class _Page:
             records = trace.records(start, start + FRAME_STEPS)
             if not records or records[0].step == start:
                 return base, start, records
+
+    def _add_compared(self, client: EngineClient, payload: dict[str, Any]) -> set[int]:
+        """Put what is new of the engine's newest comparison into the payload; returns the tokens in it."""
+        job = client.jobs.get("lockstep")
+        if not isinstance(job, LockstepJob) or job.head is None:
+            return set()
+        run, sent = self._compared
+        start = sent if run == job.run else 0
+        rows = job.rows[start:]
+        if run == job.run and not rows:
+            return set()
+        payload["lockstep"] = {"run": job.run, "start": start, "rows": lockstep_rows(rows)}
+        if start == 0:
+            payload["lockstep"]["head"] = job.head
+        self._compared = (job.run, start + len(rows))
+        sides = [side for row in rows for side in row[1:] if isinstance(side, SampledToken)]
+        return {side.token_id for side in sides} | {token for side in sides for token, _ in side.alternatives}
 
     def _texts(self, client: EngineClient, tokens: set[int]) -> dict[int, str]:
         token_text = client.loop.core.trace.token_text
@@ -226,8 +251,15 @@ class _Page:
             "dropped_steps": core.trace.num_dropped,
             "message": status.message or status.stopped_by,
             "breakpoints": [point.name for point in client.loop.breakpoints],
+            "others": [[other.engine_id, other_label(other)] for other in client.others],
             "jobs": {name: job.progress() for name, job in client.jobs.items()},
         }
+
+
+def other_label(client: EngineClient) -> str:
+    """An engine to compare with, in a few words."""
+    core = client.loop.core
+    return f"{core.runner.spec.name} in {side_name(core.runner.spec, core.args.kv_cache_dtype)}"
 
 
 def knobs(client: EngineClient) -> dict[str, tuple[Any, Any]]:

@@ -38,7 +38,7 @@ class TraceWidget(ViewWidget):
 
     def answer(self) -> str:
         """The comparison that was simulated last."""
-        return "" if self._what_if is None else self._what_if.html
+        return "" if self._what_if is None or self.view != "what_if" else self._what_if.html
 
     def machine(self) -> Machine | None:
         """A trace has neither a model nor a machine."""

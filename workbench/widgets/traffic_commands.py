@@ -1,4 +1,4 @@
-"""Traffic, what-if and measuring the machine, as commands of a view: each in a thread of its own, one of a kind."""
+"""What goes on beside an engine for a view, as commands: traffic, what-if, comparing, measuring; one of each kind."""
 
 import weakref
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from workbench.core.errors import ConfigError
 from workbench.core.policy import POLICIES
 from workbench.engine.client import EngineClient
 from workbench.limits_job import LimitsJob
+from workbench.lockstep_job import LockstepJob
 from workbench.sim import Workload
 from workbench.sim.recipe import preview, workload_from_recipe
 from workbench.traffic_job import TrafficJob
@@ -63,6 +64,16 @@ def _measure(client: EngineClient, args: Mapping[str, Any]) -> None:
     client.jobs["limits"] = LimitsJob(client)
 
 
+def _compare(client: EngineClient, args: Mapping[str, Any]) -> dict[str, Any]:
+    _only_one(client, "lockstep", "two engines are being compared already; stop that, or wait for its end")
+    prompts, max_tokens, against = args.get("prompts"), args.get("max_tokens"), args.get("against")
+    if not isinstance(prompts, list) or not isinstance(max_tokens, int) or not isinstance(against, Mapping):
+        raise ConfigError("lockstep takes prompts, a list; max_tokens, a whole number; and against, a mapping")
+    job = LockstepJob(client, prompts, max_tokens, against)
+    client.jobs["lockstep"] = job
+    return {"run": job.run}
+
+
 def _stop(kind: str) -> Callable[[EngineClient, Mapping[str, Any]], None]:
     def stop(client: EngineClient, args: Mapping[str, Any]) -> None:
         if kind in client.jobs:
@@ -81,6 +92,8 @@ TRAFFIC: dict[str, Callable[[EngineClient, Mapping[str, Any]], Any]] = {
     "traffic_start": _start,
     "traffic_stop": _stop("traffic"),
     "what_if_stop": _stop("what_if"),
+    "lockstep": _compare,
+    "lockstep_stop": _stop("lockstep"),
     "measure_machine": _measure,
     "measure_machine_stop": _stop("limits"),
 }

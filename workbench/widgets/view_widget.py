@@ -73,7 +73,7 @@ class ViewWidget(anywidget.AnyWidget):
             return None
         if self._embed_trace:
             return trace.last_step, embedded(trace, self.view)
-        answer = self.answer() if self.view == "what_if" else ""
+        answer = self.answer()
         machine = self.machine() if self.view == "kernels" else None
         return (trace.last_step, answer, machine), answer or picture(trace, self.view, machine).to_html()
 
@@ -83,7 +83,7 @@ class ViewWidget(anywidget.AnyWidget):
             still.touch()
 
     def answer(self) -> str:
-        """The HTML of what the simulator answered last; "" if nothing has been answered yet."""
+        """The HTML of what this view was asked last, as what-if is; "" where nothing has been answered."""
         raise NotImplementedError
 
     def machine(self) -> Machine | None:

@@ -5,6 +5,7 @@ import { h, setAttribute, setText } from "../ui/dom.ts";
 import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
+import { CompareBar } from "./playground_compare.ts";
 import type { Branch } from "./playground_branch.ts";
 import { type CardActions, PlaygroundCard } from "./playground_card.ts";
 import { samplingForm } from "./sampling_form.ts";
@@ -44,6 +45,11 @@ class PlaygroundView implements View {
   private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "playground-notice" });
   private readonly card: HoverCard;
   private readonly own = new Set<string>();
+  private readonly compare: CompareBar;
+  private readonly root = h("div", { class: "iw-playground", "data-testid": "playground" });
+  private readonly shades: HTMLElement;
+  private readonly engines: HTMLElement;
+  private takenRun = "";
   private shading: Shading = "probability";
   private startersFor = "";
   private lastFocused: PlaygroundCard | null = null;
@@ -60,7 +66,21 @@ class PlaygroundView implements View {
       this.addCard("").prompt?.focus(),
     );
     this.starters.addEventListener("change", () => this.useStarter());
-    const shades = segmented<Shading>(
+    this.compare = new CompareBar(this.session);
+    this.engines = segmented<"one" | "two">(
+      "Engines",
+      [
+        ["one", "one engine", "Prompts, and what this engine says"],
+        ["two", "two side by side", "The same prompts on two engines, and where their answers part"],
+      ],
+      "one",
+      (value) => {
+        this.session.lockstep.wanted = value === "two";
+        this.say("", false);
+        this.session.touch();
+      },
+    );
+    this.shades = segmented<Shading>(
       "Shade by",
       [
         ["probability", "probability", "The less likely a token was, the stronger its shade"],
@@ -73,11 +93,21 @@ class PlaygroundView implements View {
         context.invalidate();
       },
     );
-    const root = h("div", { class: "iw-playground", "data-testid": "playground" });
+    const { root } = this;
     root.append(
-      h("div", { class: "iw-toolbar" }, this.runButton, this.stopButton, this.addButton, this.starters, shades),
-      this.form.element,
+      h(
+        "div",
+        { class: "iw-toolbar" },
+        this.runButton,
+        this.stopButton,
+        this.addButton,
+        this.starters,
+        this.engines,
+        this.shades,
+      ),
+      h("div", { class: "iw-asks" }, this.form.element, this.compare.element),
       this.legend,
+      this.compare.legend,
       this.note,
       this.grid,
     );
@@ -95,6 +125,19 @@ class PlaygroundView implements View {
     this.runButton.disabled = !session.commandable;
     this.stopButton.disabled = !session.commandable || live.length === 0;
     this.addButton.disabled = this.cards.length >= MAX_PROMPTS;
+    this.engines.hidden = !session.interactive;
+    const two = session.interactive && this.compare.shown;
+    this.root.toggleAttribute("data-two", two);
+    for (const button of this.engines.querySelectorAll("button")) {
+      const on = button.dataset["testid"] === (two ? "engines-two" : "engines-one");
+      setAttribute(button, "aria-pressed", String(on));
+    }
+    this.compare.element.hidden = this.compare.legend.hidden = !two;
+    this.shades.hidden = this.legend.hidden = two;
+    if (two) {
+      this.drawTwo();
+      return;
+    }
     this.drawGuests();
     const theme = this.context.theme();
     for (const card of [...this.cards, ...this.guests]) card.draw(this.shading, theme);
@@ -103,6 +146,39 @@ class PlaygroundView implements View {
 
   destroy(): void {
     this.card.hide();
+  }
+
+  private drawTwo(): void {
+    const { lockstep, commandable } = this.session;
+    this.compare.draw();
+    this.runButton.disabled = !commandable || this.compare.running;
+    this.stopButton.disabled = !commandable || !this.compare.running;
+    if (lockstep.run !== this.takenRun) this.takeRun();
+    if (this.note.textContent === "" || this.note.dataset["of"] === "job") {
+      this.say(this.compare.failure, true);
+      setAttribute(this.note, "data-of", "job");
+    }
+    for (const guest of this.guests) guest.element.hidden = true;
+    for (const card of this.cards) {
+      card.drawTwo(card.duelIndex === null ? null : (lockstep.duels[card.duelIndex] ?? null));
+    }
+  }
+
+  /** Each prompt of a comparison has its column: the one it was typed into, or, on another page, one made for it. */
+  private takeRun(): void {
+    const { lockstep } = this.session;
+    this.takenRun = lockstep.run;
+    for (const card of this.cards) card.duelIndex = null;
+    const starters = new Set((this.session.store.info?.starters ?? []).map((s) => s.text));
+    lockstep.duels.forEach((duel, i) => {
+      this.own.add(duel.request);
+      const free = this.cards.filter((card) => card.prompt !== null && card.duelIndex === null);
+      const typed = free.find((card) => card.prompt!.value === duel.prompt);
+      const empty = free.find(({ prompt }) => prompt!.value.trim() === "" || starters.has(prompt!.value));
+      const card = typed ?? empty ?? this.addCard("");
+      card.prompt!.value = duel.prompt;
+      card.duelIndex = i;
+    });
   }
 
   /** True while a request of this playground has not been looked at by the engine. */
@@ -181,7 +257,21 @@ class PlaygroundView implements View {
       this.cards.find((card) => card.prompt !== null)?.prompt?.focus();
       return;
     }
-    await this.submit(cards);
+    if (this.root.hasAttribute("data-two")) await this.runTwo(cards.filter((card) => card.prompt !== null));
+    else await this.submit(cards);
+  }
+
+  private async runTwo(cards: readonly PlaygroundCard[]): Promise<void> {
+    this.say("", false);
+    try {
+      await this.compare.start(
+        cards.map((card) => card.prompt!.value),
+        this.form.maxTokens(),
+      );
+    } catch (error) {
+      this.say((error as Error).message, true);
+    }
+    this.context.invalidate();
   }
 
   private async submit(cards: readonly PlaygroundCard[]): Promise<void> {
@@ -216,6 +306,10 @@ class PlaygroundView implements View {
   }
 
   private stop(): void {
+    if (this.root.hasAttribute("data-two")) {
+      this.compare.stop();
+      return;
+    }
     for (const id of this.own) this.cancel(id);
   }
 
@@ -227,6 +321,7 @@ class PlaygroundView implements View {
   private say(message: string, bad: boolean): void {
     setText(this.note, message);
     setAttribute(this.note, "data-kind", bad ? "bad" : "");
+    setAttribute(this.note, "data-of", "");
   }
 
   private fillStarters(): void {

@@ -7,6 +7,8 @@ import type { RequestInfo } from "../trace_types.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import type { HoverCard } from "../ui/hover_card.ts";
 import type { Theme } from "../ui/theme.ts";
+import type { Duel } from "../lockstep.ts";
+import { DuelView } from "./duel.ts";
 import { type Branch, branchAt, choicesAt, sharedBlocks } from "./playground_branch.ts";
 import { type Shading, TokenText } from "./token_text.ts";
 
@@ -29,6 +31,10 @@ export class PlaygroundCard {
   readonly prompt: HTMLTextAreaElement | null;
   readonly branch: Branch | null;
   request: string | null = null;
+  /** The prompt's place in the newest comparison of two engines; null if it is not in it. */
+  duelIndex: number | null = null;
+  private readonly duel: DuelView | null;
+  private readonly one: HTMLElement;
   private readonly session: Session;
   private readonly actions: CardActions;
   private readonly head = h("span", { class: "iw-card-id" });
@@ -47,6 +53,7 @@ export class PlaygroundCard {
     this.branch = typeof kind === "object" ? kind : null;
     this.prompt = typeof kind === "string" ? this.editor(kind, number) : null;
     this.text = new TokenText(session, hover);
+    this.duel = this.prompt === null ? null : new DuelView(session, hover);
     const button = (text: string, title: string, id: string, click: () => void): HTMLButtonElement =>
       h(
         "button",
@@ -59,22 +66,36 @@ export class PlaygroundCard {
     this.halt = button("■", "Stop this request", "halt", () => actions.stop(this));
     const own = kind !== null;
     const remove = button("×", "Remove this column", "remove", () => actions.remove(this));
+    this.one = h("div", {}, this.facts, this.text.element, this.choices);
     this.element = h(
       "article",
       { class: own && this.prompt !== null ? "iw-prompt" : "iw-prompt iw-guest" },
       this.prompt,
       h("header", {}, h("span", { class: "iw-chip" }), this.head, ...(own ? [this.again, this.halt, remove] : [])),
       this.prompt === null ? this.label : null,
-      this.facts,
-      this.text.element,
-      this.choices,
+      this.one,
+      this.duel?.element ?? null,
     );
     this.head.addEventListener("click", () => session.select({ request: this.request }));
     if (this.branch !== null) setText(this.label, this.branchLabel(this.branch));
   }
 
+  /** With two engines: what they answered to this prompt, null before there is anything. */
+  drawTwo(duel: Duel | null): void {
+    this.one.hidden = true;
+    this.element.hidden = this.duel === null;
+    this.again.hidden = this.halt.hidden = true;
+    setText(this.head, "");
+    this.element.classList.remove("iw-selected", "iw-failed");
+    if (this.duel === null) return;
+    this.duel.element.hidden = false;
+    this.duel.draw(duel);
+  }
+
   draw(shading: Shading, theme: Theme): void {
     const { session } = this;
+    this.one.hidden = this.element.hidden = false;
+    if (this.duel !== null) this.duel.element.hidden = true;
     const request = session.store.requests.get(this.request ?? "") ?? null;
     this.text.draw(request, shading, theme);
     const selected = request !== null && session.selection.request === request.id;

@@ -54,6 +54,8 @@ export interface SamplingForm {
   readonly element: HTMLElement;
   /** Values for SamplingParams; throws an Error that names the field. */
   read(): Record<string, unknown>;
+  /** The most new tokens alone; throws an Error if that is no number. */
+  maxTokens(): number;
 }
 
 /** Turn the texts of the fields into parameters. An empty field leaves the engine's default. */
@@ -99,6 +101,10 @@ export function samplingForm(): SamplingForm {
   );
   return {
     element,
+    maxTokens: () => {
+      const { value } = inputs[0]!;
+      return Number(readParams({ max_tokens: value }, false)["max_tokens"] ?? FIELDS[0]!.initial);
+    },
     read: () => readParams(Object.fromEntries(FIELDS.map((f, i) => [f.name, inputs[i]!.value])), logprobs.checked),
   };
 }
