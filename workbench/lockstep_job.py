@@ -93,19 +93,25 @@ class LockstepJob:
         return max(map(len, tokens))
 
     def _run(self) -> None:
+        state, message = self._ended()
+        self._message, self._state = message, state
+        client = self._client()
+        if client is not None:
+            client.loop.core.hooks.emit_rest()  # the pictures in saved notebooks show what was compared
+
+    def _ended(self) -> tuple[str, str | None]:
+        """Do it all; returns how it ended, and why if not by itself."""
         try:
             with self._second() as second:
                 self._compare(second)
         except _Gone as error:
-            self._message = str(error) or None
-            self._state = "stopped"
+            return "stopped", str(error) or None
         except Exception as error:
             client = self._client()
             if client is None or client.loop.status().state == "closed":
-                self._state = "stopped"
-                return
-            self._message = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-            self._state = "failed"
+                return "stopped", None
+            return "failed", str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+        return "done", None
 
     @contextmanager
     def _second(self) -> Iterator[EngineClient]:
@@ -150,7 +156,6 @@ class LockstepJob:
             self._look(second)
             _check_ends(lockstep, (self._first(), second))
             self._paused = None
-            self._state = "done"
         finally:
             lockstep.cancel()
 
