@@ -14,7 +14,7 @@ from workbench_kernels.quant_matmul.reference import quant_matmul
 
 FORMATS = pytest.mark.parametrize("name", ["int8", "int4", "nf4"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-ROWS = pytest.mark.parametrize("rows", [1, 2, 4, 7, 23, 24, 50])
+ROWS = pytest.mark.parametrize("rows", [1, 2, 4, 7, cpu.MANY_ROWS - 1, cpu.MANY_ROWS])
 
 
 def made(name: str, outputs: int = 37, inputs: int = 192, group: int = 64) -> QuantizedWeight:
@@ -52,7 +52,7 @@ def test_int8_with_one_scale_an_output(rows: int) -> None:
 @FORMATS
 def test_rows_with_a_stride_and_more_outputs_than_a_part(name: str) -> None:
     weight = made(name, cpu.OUTPUTS_AT_ONCE + 9, 64)
-    for rows in (1, 3, 30):
+    for rows in (1, 3, cpu.MANY_ROWS + 1):
         x = torch.randn(rows, 128)[:, 32:96]
         check_close("quant_matmul", cpu.quant_matmul(x, weight), quant_matmul(x, weight))
 

@@ -1,8 +1,9 @@
 """Products with quantized weights on a CPU: few rows read the packed weights, many rows go through torch's product.
 
 A decode step is as fast as its weights come out of memory, so they are read packed and widened in registers, eight at
-a time. Measured at widths 576 and 1,536 (AVX2, one thread, float32 activations): at one row int8 takes 0.4 and int4
-0.45 of the time of a float32 product, at eight rows half of it, at 16 rows the same as writing the matrix out.
+a time; with several rows the matrix is widened two outputs at a time, once for all of them. Measured at widths 576
+and 1,536 (AVX2, one thread, float32 activations, of the time of a float32 product): one row 0.4 (int8) and 0.45 (int4),
+16 rows 0.55 (int8), 0.6 (int4) and 0.7 (nf4), 32 rows 0.8 to 1.1. Above MANY_ROWS, writing the matrix out is as quick.
 """
 
 from collections.abc import Sequence
@@ -33,9 +34,11 @@ from workbench_kernels.simd import (
 )
 
 # From this many rows on the matrix is written out in float32, a part of it at a time, and torch multiplies.
-MANY_ROWS = 24
+MANY_ROWS = 72
 # Below this many multiply-adds a call is over before a second thread has woken up.
 PARALLEL_WORK = 1_000_000
+# Inputs whose weights are widened at once for two outputs, between 2 rows and MANY_ROWS.
+INPUTS_AT_ONCE = 768
 # Outputs whose weights are written out at once: they should still be in the cache when they are multiplied.
 OUTPUTS_AT_ONCE = 512
 
@@ -117,30 +120,51 @@ def _one_row(x: Array, data: Array, pairs: Any, scales: Array, group: int, out: 
 
 
 @kernel
-def _few_rows(x: Array, data: Array, pairs: Any, scales: Array, group: int, out: Array, first: int, last: int) -> None:
-    """Outputs first..last of out [M, N] for x [M, K], M a multiple of 4: tiles of four rows and two outputs."""
+def _add(out: Array, place: int, value: Any, fresh: bool) -> None:
+    """Put a sum, or what there is so far and it."""
+    put(out, place, value if fresh else get(out, place) + value)
+
+
+@kernel
+def _few_rows(
+    x: Array, data: Array, pairs: Any, scales: Array, group: int, out: Array, first: int, last: int, scratch: Array
+) -> None:
+    """Outputs first..last of out [M, N] for x [M, K], M a multiple of 4: tiles of four rows and two outputs.
+
+    The weights of two outputs are widened once for all tiles, into scratch [2, n]: n inputs at a time, so that the part
+    of x that each pair of outputs reads again stays in the fast cache. out holds the sums so far.
+    """
     rows, inputs = x.shape
-    groups, width = inputs // group, out.shape[1]
-    for output in range(first, last, 2):
-        other = min(output + 1, last - 1)  # the last of an odd number is computed twice
-        weights0, weights1 = output * inputs, other * inputs
-        for row in range(0, rows, 4):
-            x0 = row * inputs
-            x1, x2, x3 = x0 + inputs, x0 + 2 * inputs, x0 + 3 * inputs
-            sum00 = splat(_ZERO)
-            sum01 = sum00
-            sum02 = sum00
-            sum03 = sum00
-            sum10 = sum00
-            sum11 = sum00
-            sum12 = sum00
-            sum13 = sum00
-            for index in range(groups):
+    groups, width, part = inputs // group, out.shape[1], scratch.shape[1]
+    for begin in range(0, inputs, part):
+        size = min(part, inputs - begin)
+        for output in range(first, last, 2):
+            other = min(output + 1, last - 1)  # the last of an odd number stands alone
+            k = 0
+            while k < size:
+                index = (begin + k) // group
+                end = min((index + 1) * group - begin, size)
                 scale0 = splat(get(scales, output * groups + index))
                 scale1 = splat(get(scales, other * groups + index))
-                for k in range(index * group, (index + 1) * group, LANES):
-                    w0 = multiply(_eight(data, weights0 + k, pairs), scale0)
-                    w1 = multiply(_eight(data, weights1 + k, pairs), scale1)
+                from0, from1 = output * inputs + begin, other * inputs + begin
+                while k < end:
+                    store(scratch, k, multiply(_eight(data, from0 + k, pairs), scale0))
+                    store(scratch, part + k, multiply(_eight(data, from1 + k, pairs), scale1))
+                    k += LANES
+            for row in range(0, rows, 4):
+                x0 = row * inputs + begin
+                x1, x2, x3 = x0 + inputs, x0 + 2 * inputs, x0 + 3 * inputs
+                sum00 = splat(_ZERO)
+                sum01 = sum00
+                sum02 = sum00
+                sum03 = sum00
+                sum10 = sum00
+                sum11 = sum00
+                sum12 = sum00
+                sum13 = sum00
+                for k in range(0, size, LANES):
+                    w0 = load(scratch, k)
+                    w1 = load(scratch, part + k)
                     value = load(x, x0 + k)
                     sum00 = multiply_add(value, w0, sum00)
                     sum10 = multiply_add(value, w1, sum10)
@@ -153,15 +177,16 @@ def _few_rows(x: Array, data: Array, pairs: Any, scales: Array, group: int, out:
                     value = load(x, x3 + k)
                     sum03 = multiply_add(value, w0, sum03)
                     sum13 = multiply_add(value, w1, sum13)
-            target = row * width
-            put(out, target + output, total(sum00))
-            put(out, target + other, total(sum10))
-            put(out, target + width + output, total(sum01))
-            put(out, target + width + other, total(sum11))
-            put(out, target + 2 * width + output, total(sum02))
-            put(out, target + 2 * width + other, total(sum12))
-            put(out, target + 3 * width + output, total(sum03))
-            put(out, target + 3 * width + other, total(sum13))
+                target = row * width
+                _add(out, target + output, total(sum00), begin == 0)
+                _add(out, target + width + output, total(sum01), begin == 0)
+                _add(out, target + 2 * width + output, total(sum02), begin == 0)
+                _add(out, target + 3 * width + output, total(sum03), begin == 0)
+                if other > output:
+                    _add(out, target + other, total(sum10), begin == 0)
+                    _add(out, target + width + other, total(sum11), begin == 0)
+                    _add(out, target + 2 * width + other, total(sum12), begin == 0)
+                    _add(out, target + 3 * width + other, total(sum13), begin == 0)
 
 
 @kernel
@@ -216,7 +241,7 @@ def quant_matmul(
         padded = rows if rows == 1 else -(-rows // 4) * 4
         source = torch.nn.functional.pad(x, (0, 0, 0, padded - rows)) if padded > rows else x.contiguous()
         out = torch.empty(padded, outputs)
-        run = _one_row if padded == 1 else _few_rows
+        run = _one_row if padded == 1 else _widening_rows
         arguments = (as_array(source), *packed, out.numpy())
         busy = workers if pool is not None and padded * outputs * inputs >= PARALLEL_WORK else 1
         parts = min(busy, torch.get_num_threads())
@@ -227,6 +252,11 @@ def quant_matmul(
             other.result()
         out = out[:rows]
     return (out if bias is None else out + bias.float()).to(x.dtype)
+
+
+def _widening_rows(x: Array, *arguments: Any) -> None:
+    """_few_rows with a scratch of its own, as each thread needs one."""
+    _few_rows(x, *arguments, np.empty((2, min(INPUTS_AT_ONCE, x.shape[1])), np.float32))
 
 
 def _many_rows(x: torch.Tensor, outputs: int, packed: tuple[Any, ...]) -> torch.Tensor:
