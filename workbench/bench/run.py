@@ -46,6 +46,7 @@ from workbench.trace.metrics import percentile
 
 MAX_NUM_SEQS = 16
 FEW_ROWS, MANY_COLUMNS = 9, 9
+WHY = "why"  # a column of sentences, told under the table
 
 Rows = list[dict[str, Any]]
 
@@ -102,7 +103,10 @@ def run_bench(
             print(f"workbench bench: {name}: {error}", file=sys.stderr)
             return 1
         figures[name] = rows
-        console.print(_table(name, rows))
+        console.print(_table(name, [{k: v for k, v in row.items() if k != WHY} for row in rows]))
+        for row in rows:
+            if WHY in row:
+                console.print(row[WHY], soft_wrap=True)
     if json_path:
         Path(json_path).write_text(json.dumps({"machine": _machine(), "figures": figures}, indent=2), encoding="utf-8")
     if csv_path:
@@ -222,7 +226,7 @@ def latency(options: Options) -> Rows:
 
 
 def quant(options: Options) -> Rows:
-    """Decode in int8, int4 and NF4 against full precision, at batch 1 and 16, 135M parameters."""
+    """Decode in int8, int4 and NF4 against float32 and bfloat16, at batch 1 and 16, 135M parameters; what bounds it."""
     return quant_rows(options.rounds)
 
 

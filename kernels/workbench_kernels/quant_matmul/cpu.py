@@ -210,6 +210,16 @@ def _pairs() -> Array:
 _NF4_PAIRS = _pairs()
 
 
+def widen(weight: QuantizedWeight, out: torch.Tensor) -> None:
+    """Write a matrix in float32 to out [N, K]: what a product does with its weights besides multiplying."""
+    packed = (as_array(weight.data), _pairs_of(weight), as_array(weight.scales), weight.group_size)
+    _write_out(*packed, out.numpy(), 0, weight.shape[0])
+
+
+def _pairs_of(weight: QuantizedWeight) -> Array | None:
+    return _NF4_PAIRS if weight.format == "nf4" else None
+
+
 def supports(x: torch.Tensor, weight: QuantizedWeight) -> bool:
     """True if these kernels can read both."""
     return (
@@ -233,8 +243,7 @@ def quant_matmul(
     rows, (outputs, inputs) = x.shape[0], weight.shape
     if x.shape[1] != inputs:
         raise ValueError(f"x has {x.shape[1]} inputs and the weight {inputs}")
-    pairs = _NF4_PAIRS if weight.format == "nf4" else None
-    packed = (as_array(weight.data), pairs, as_array(weight.scales), weight.group_size)
+    packed = (as_array(weight.data), _pairs_of(weight), as_array(weight.scales), weight.group_size)
     if rows >= MANY_ROWS:
         out = _many_rows(x.float(), outputs, packed)
     else:
