@@ -57,16 +57,14 @@ def test_the_bound_follows_from_the_figures(changes: dict[str, Any], bound: str,
 
 
 def test_the_sentence_has_the_figures() -> None:
-    assert (
-        figures()
-        .sentence()
-        .startswith(
-            "int4, batch 16: of 10.0 ms a step the layers' products take 80%, the output head, in full precision, 10%, all "
-            "else 10%. The products read 38 MiB at 5.0 of 10.0 GB/s and compute at 50 of 80 GFLOP/s. In 8.0 ms they do "
-            "what takes 4.0 ms to read and, with the weights in the cache, 3.0 ms to compute; widening the packed weights "
-            "once takes 1.0 ms."
-        )
-    )
+    said = figures().sentence()
+    for part in (
+        "of 10.0 ms a step the layers' products take 80%, the output head, in full precision, 10%, all else 10%.",
+        "The products read 38 MiB at 5.0 of 10.0 GB/s and compute at 50 of 80 GFLOP/s.",
+        "In 8.0 ms they do what takes 4.0 ms to read and, with the weights in the cache, 3.0 ms to compute",
+        "widening the packed weights once takes 1.0 ms.",
+    ):
+        assert part in said
 
 
 def test_every_row_is_measured_and_says_why() -> None:
@@ -78,9 +76,7 @@ def test_every_row_is_measured_and_says_why() -> None:
         assert row["why"].startswith(f"{row['weights']}, batch {row['batch']}: of ")
         assert row["bound by"] in ("memory", "arithmetic", "widening", "unquantized parts")
         assert row["x bfloat16"] > 0
-        speed, limit = map(float, row["GB/s of"].split(" / "))
-        assert 0 <= speed
-        assert limit > 0
+        assert float(row["GB/s of"].split(" / ")[1]) > 0
     assert all("widening the packed weights once" in row["why"] for row in rows if row["weights"] == "int4")
 
 
