@@ -102,7 +102,7 @@ def test_what_runs_is_said() -> None:
     with LLM(quantization="int8") as llm:
         choice = {choice.op: choice for choice in llm._runner.kernel_choices}["quant_matmul"]
     assert choice.backend == "numba"
-    assert "reads packed weights for up to 23 tokens" in choice.reason
+    assert "reads packed weights for up to 71 tokens" in choice.reason
     assert "writes them out" in choice.reason
 
 
