@@ -10,7 +10,7 @@ import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
 import { histogram } from "../src/views/histogram.ts";
 import { endToEnd, goodput, readLimit } from "../src/views/latency_goodput.ts";
 import type { DeviceReading } from "../src/protocol.ts";
-import { deviceFacts } from "../src/views/device_facts.ts";
+import { deviceFacts, paceFacts } from "../src/views/device_facts.ts";
 import { batchOf, kernelParts } from "../src/views/kernel_rows.ts";
 import { ledger } from "../src/views/memory_rows.ts";
 import { nextPowerOfTwo, wasteRows } from "../src/views/waste_rows.ts";
@@ -304,6 +304,10 @@ test("a device in one line, or why there is none", () => {
   assert.match(text, /41 °C · process 1 · process 2 1.0 MiB · .* · 2 more processes$/);
   assert.equal(deviceFacts({ ...reading, problem: "it is not there" }), "Test GPU: no figures, as it is not there");
   assert.equal(deviceFacts(null), "");
+  const pace = paceFacts(reading).replaceAll("\u00a0", " ");
+  assert.match(pace, /^Test GPU · 37.* busy · 251 of 700 W · 1,980 MHz · 41 °C$/);
+  assert.equal(paceFacts({ ...reading, problem: "it is not there" }), "Test GPU: no figures, as it is not there");
+  assert.equal(paceFacts({ ...reading, source: "psutil" }), "");
 });
 
 test("percentiles between neighbours, and a histogram that says what lies beyond it", () => {

@@ -6,6 +6,7 @@ import { h, setAttribute, setText } from "../ui/dom.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
+import { paceFacts } from "./device_facts.ts";
 import { type Histogram, histogram } from "./histogram.ts";
 import { endToEnd, goodput, readLimit, type Slo } from "./latency_goodput.ts";
 
@@ -66,6 +67,7 @@ class LatencyView implements View {
   private readonly context: ViewContext;
   private readonly charts: readonly Chart[];
   private readonly served = h("div", { class: "iw-goodput", role: "status", "data-testid": "goodput" });
+  private readonly device = h("div", { class: "iw-goodput", "data-testid": "latency-device" });
   private limits: Record<keyof Slo, number | null> = { ttft: null, itl: null, e2e: null };
   private problem = "";
   private drawn = 0;
@@ -74,7 +76,7 @@ class LatencyView implements View {
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
     const box = h("div", { class: "iw-latency", "data-testid": "latency" });
-    element.append(box, this.served);
+    element.append(box, this.served, this.device);
     this.charts = KINDS.map((kind) => this.chart(box, kind));
   }
 
@@ -107,6 +109,9 @@ class LatencyView implements View {
     }
     setText(this.served, this.problem === "" ? this.servedText() : this.problem);
     this.served.classList.toggle("iw-bad", this.problem !== "");
+    const said = paceFacts(session.store.status?.device ?? null);
+    this.device.hidden = said === "";
+    setText(this.device, said);
   }
 
   destroy(): void {
