@@ -51,7 +51,10 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   });
   hideStill(style, session);
   showMode(root, session);
-  const onKey = (event: KeyboardEvent): void => handleKey(event, session);
+  const onKey = (event: KeyboardEvent): void => {
+    if (event.key === "Escape") for (const card of root.querySelectorAll<HTMLElement>(".iw-card")) card.hidden = true;
+    handleKey(event, session);
+  };
   root.addEventListener("keydown", onKey);
   return () => {
     stopMode();

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
+import { seconds } from "../src/format.ts";
 import type { PreviewResult } from "../src/protocol.ts";
 import { Session } from "../src/session.ts";
 import { TraceStore } from "../src/store.ts";
 import { compareRows, verdict, waterfallsOf } from "../src/views/compare_rows.ts";
-import { recipeOf, stems } from "../src/views/traffic_recipe.ts";
+import { recipeOf, stemCard, stems } from "../src/views/traffic_recipe.ts";
 import { FakeSource, payload, record, recordedTrace, shortRun, snapshot, waits, decode } from "./support.ts";
 
 test("a stall is a step that passes over somebody who runs, or takes far longer than usual", () => {
@@ -100,6 +101,28 @@ test("a recipe has the fields of its arrivals and no others", () => {
     requests_per_user: 7,
     think_time: 7,
   });
+});
+
+test("the stem under the pointer tells its request's own numbers, with units", () => {
+  const rows = [
+    [0, null, 3, 4, 0],
+    [0.5, null, 5, 1, -1],
+  ] as const;
+  assert.deepEqual(stemCard(rows, 0.1), {
+    title: "Request 1 of 2",
+    lines: [
+      ["arrives", `${seconds(0)} after the start`],
+      ["prompt", "3 tokens"],
+      ["output", "4 tokens"],
+    ],
+  });
+  assert.deepEqual(stemCard(rows, 0.8).lines, [
+    ["arrives", `${seconds(0.5)} after the start`],
+    ["prompt", "5 tokens"],
+    ["output", "1 token"],
+    ["priority", "-1, urgent"],
+  ]);
+  assert.equal(stemCard([rows[0], [0.5, 0, 5, 6, 0]], 1).lines[0]![1], `${seconds(0.5)} after the end of number 1`);
 });
 
 test("the preview has a stem for each request, at its arrival or, where that is unknown, in order", () => {

@@ -7,7 +7,8 @@ import { quantile, Series } from "../src/series.ts";
 import { TraceStore } from "../src/store.ts";
 import { fill, ownersOf, ownersOfAll, tokensIn } from "../src/views/block_facts.ts";
 import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
-import { histogram } from "../src/views/histogram.ts";
+import { binCard, histogram } from "../src/views/histogram.ts";
+import { millis, percent } from "../src/format.ts";
 import { endToEnd, goodput, readLimit } from "../src/views/latency_goodput.ts";
 import type { DeviceReading } from "../src/protocol.ts";
 import { deviceFacts, paceFacts } from "../src/views/device_facts.ts";
@@ -308,6 +309,22 @@ test("a device in one line, or why there is none", () => {
   assert.match(pace, /^Test GPU · 37.* busy · 251 of 700 W · 1,980 MHz · 41 °C$/);
   assert.equal(paceFacts({ ...reading, problem: "it is not there" }), "Test GPU: no figures, as it is not there");
   assert.equal(paceFacts({ ...reading, source: "psutil" }), "");
+});
+
+test("a bar under the pointer tells its range, its samples and how many are no longer", () => {
+  const data = histogram([0.001, 0.001, 0.002, 0.004], 4);
+  const kind = { name: "ITL", sample: "gap" };
+  const edge = data.hi / 4;
+  const card = binCard(data, 0.3, kind)!;
+  assert.equal(card.title, `ITL ${millis(edge)} to ${millis(2 * edge)}`);
+  const within = [0.001, 0.001, 0.002, 0.004].filter((v) => v >= edge && v < 2 * edge).length;
+  const below = [0.001, 0.001, 0.002, 0.004].filter((v) => v < 2 * edge).length;
+  assert.equal(card.lines[0]![1], `${within} gap${within === 1 ? "" : "s"}, ${percent(within / 4)}`);
+  assert.equal(card.lines[1]![1], percent(below / 4));
+  assert.equal(binCard(data, 1.2, kind), null);
+  assert.equal(binCard(histogram([], 4), 0.3, kind), null);
+  const long = histogram([...new Array<number>(199).fill(0.01), 5], 10);
+  assert.ok(binCard(long, 0.99, kind)!.title.endsWith("and more"));
 });
 
 test("percentiles between neighbours, and a histogram that says what lies beyond it", () => {

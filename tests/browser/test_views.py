@@ -577,6 +577,40 @@ def test_motion_ends_and_is_off_when_the_reader_asks_for_it(harness: Open) -> No
         assert canvas.evaluate(pixels) == pictures[-1]
 
 
+# Where to point, what the card says there with its unit, and what a click there picks.
+POINTED = {
+    "blocks": ("[data-testid=block-map] canvas", r"tokens\D*\d+ of \d+", "block"),
+    "timeline": ("[data-testid=timeline] canvas", r"\b(ms|µs|token)", "request"),
+    "playground": (".iw-tokens [data-index], .iw-tokens span", r"%|ms", "token"),
+    "latency": ("[data-testid=latency-itl] canvas", r"ITL .*ms|µs", None),
+    "traffic": (".iw-preview canvas", r"tokens?", None),
+}
+
+
+@pytest.mark.parametrize("view", POINTED)
+def test_hover_tells_with_units_a_click_picks_and_escape_clears(harness: Open, view: str) -> None:
+    page = harness(f"view={view}&until=300&paused", (1000, 700))
+    selector, told, picks = POINTED[view]
+    place, card = page.locator(selector).first, page.get_by_test_id("hover-card").locator("visible=true")
+    expect(place).to_be_visible()
+    page.wait_for_timeout(300)  # until it is drawn
+    box = place.bounding_box()
+    assert box is not None
+    at = {"x": box["width"] * 0.4, "y": min(box["height"] / 2, 60)}
+    place.hover(position=at)  # type: ignore[arg-type]
+    expect(card).to_contain_text(re.compile(told))
+    picked = f"{SESSION}.selection"
+    if picks is not None:
+        place.click(position=at)  # type: ignore[arg-type]
+        assert page.evaluate(picked)[picks] is not None
+    else:
+        page.locator(".iw").first.focus()
+    page.keyboard.press("Escape")
+    assert set(page.evaluate(picked).values()) == {None}
+    if view not in ("blocks", "timeline"):  # those draw it anew while the pointer stays
+        expect(card).to_have_count(0)
+
+
 def test_limits_are_typed_or_dragged_and_the_goodput_follows(harness: Open) -> None:
     page = harness("view=latency&until=400&paused", (900, 500))
     served = page.get_by_test_id("goodput")
@@ -588,6 +622,9 @@ def test_limits_are_typed_or_dragged_and_the_goodput_follows(harness: Open) -> N
     expect(served).to_contain_text("0 of ")
     limit.fill("soon")
     expect(served).to_have_text("A limit is a number of ms above 0, not “soon”.")
+    limit.press("Escape")
+    expect(limit).to_have_value("")
+    expect(served).to_contain_text("Type a limit, or drag")
     box = page.get_by_test_id("latency-e2e").locator("canvas").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 10, box["y"] + 20)

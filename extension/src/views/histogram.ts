@@ -1,4 +1,6 @@
+import { count, millis, percent } from "../format.ts";
 import { quantile } from "../series.ts";
+import type { CardContent } from "../ui/hover_card.ts";
 
 export interface Histogram {
   /** Value at the left edge of the first bin and at the right edge of the last, in seconds. */
@@ -35,5 +37,26 @@ export function histogram(values: readonly number[], numBins: number): Histogram
     p99,
     count: sorted.length,
     beyond,
+  };
+}
+
+/** What is known of the bar at a place from 0 to 1; null where there is none. */
+export function binCard(
+  data: Histogram,
+  place: number,
+  kind: { readonly name: string; readonly sample: string },
+): CardContent | null {
+  const bin = Math.floor(place * data.bins.length);
+  const found = data.bins[bin];
+  if (found === undefined || data.count === 0) return null;
+  const edge = (i: number): string => millis((data.hi * i) / data.bins.length);
+  const upTo = data.bins.slice(0, bin + 1).reduce((sum, n) => sum + n, 0);
+  const last = bin === data.bins.length - 1 && data.beyond > 0;
+  return {
+    title: `${kind.name} ${edge(bin)} ${last ? "and more" : `to ${edge(bin + 1)}`}`,
+    lines: [
+      ["in this bar", `${count(found, kind.sample)}, ${percent(found / data.count)}`],
+      [last ? "in all" : `up to ${edge(bin + 1)}`, percent(upTo / data.count)],
+    ],
   };
 }

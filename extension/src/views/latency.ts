@@ -3,11 +3,12 @@
 import { count, int, millis, percent } from "../format.ts";
 import type { TraceStore } from "../store.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
+import { HoverCard } from "../ui/hover_card.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
 import { paceFacts } from "./device_facts.ts";
-import { type Histogram, histogram } from "./histogram.ts";
+import { binCard, type Histogram, histogram } from "./histogram.ts";
 import { endToEnd, goodput, readLimit, type Slo } from "./latency_goodput.ts";
 
 const PERCENTILES = ["p50", "p95", "p99"] as const;
@@ -147,7 +148,12 @@ class LatencyView implements View {
       "aria-label": `Limit for the ${kind.meaning} in milliseconds`,
       "data-testid": `slo-${kind.key}`,
     });
-    limit.addEventListener("keydown", (event) => event.stopPropagation());
+    limit.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key !== "Escape") return;
+      limit.value = "";
+      limit.dispatchEvent(new Event("input"));
+    });
     limit.addEventListener("input", () => {
       this.problem = "";
       try {
@@ -175,6 +181,14 @@ class LatencyView implements View {
     const surface = new Surface(stage, `Histogram of ${kind.meaning}`, () => this.redraw());
     const chart: Chart = { kind, surface, figures, limit, data: null };
     this.dragLimit(chart);
+    const card = new HoverCard(stage);
+    surface.canvas.addEventListener("pointermove", (event) => {
+      const { data } = chart;
+      const found = data === null ? null : binCard(data, surface.locate(event).x / surface.width, kind);
+      if (found === null) card.hide();
+      else card.show(event, found);
+    });
+    surface.canvas.addEventListener("pointerleave", () => card.hide());
     return chart;
   }
 

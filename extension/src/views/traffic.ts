@@ -5,13 +5,17 @@ import type { Arrivals, PreviewResult } from "../protocol.ts";
 import { h, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import { numberField } from "../ui/field.ts";
+import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
-import { ARRIVAL_FIELDS, COMMON_FIELDS, recipeOf, stems } from "./traffic_recipe.ts";
+import { ARRIVAL_FIELDS, COMMON_FIELDS, recipeOf, stemCard, stems } from "./traffic_recipe.ts";
 
 /** A number that is being typed is not asked about with every key, in ms. */
 const PREVIEW_AFTER = 250;
+
+/** Left and right of the stems, in px. */
+const SIDES = [74, 10] as const;
 
 export function trafficView(element: HTMLElement, context: ViewContext): View {
   return new TrafficView(element, context);
@@ -113,6 +117,14 @@ class TrafficView implements View {
     this.form = h("div", { class: "iw-traffic" }, fields, picture);
     element.append(this.form, this.away);
     this.surface = new Surface(stage, "Arrivals and lengths of the traffic that will be sent", context.invalidate);
+    const card = new HoverCard(stage);
+    stage.addEventListener("pointermove", (event) => {
+      const { preview, surface } = this;
+      const place = (surface.locate(event).x - SIDES[0]) / (surface.width - SIDES[0] - SIDES[1]);
+      if (preview === null || preview.requests.length === 0 || place < -0.02) card.hide();
+      else card.show(event, stemCard(preview.requests, place));
+    });
+    stage.addEventListener("pointerleave", () => card.hide());
   }
 
   draw(): void {
@@ -202,7 +214,7 @@ class TrafficView implements View {
         `${count(preview.num_output_tokens, "output token")}. Seed ${this.inputs.get("seed")!.value}.`,
     );
     const { width, height } = this.surface;
-    const [left, right, top, bottom] = [74, 10, 8, 16];
+    const [[left, right], top, bottom] = [SIDES, 8, 16];
     const drawn = stems(requests);
     const most = [Math.max(...drawn.map((s) => s.prompt)), Math.max(...drawn.map((s) => s.output))] as const;
     const room = height - top - bottom;

@@ -1,6 +1,8 @@
 // The fields of the traffic form and the recipe that they make. No DOM here.
 
+import { count, seconds } from "../format.ts";
 import type { Arrivals, Recipe } from "../protocol.ts";
+import type { CardContent } from "../ui/hover_card.ts";
 
 export interface RecipeField {
   readonly name: string;
@@ -94,6 +96,25 @@ export interface Stem {
   readonly prompt: number;
   readonly output: number;
   readonly urgent: boolean;
+}
+
+/** What is known of the request whose stem is nearest to a place from 0 to 1. */
+export function stemCard(requests: readonly PreviewRow[], place: number): CardContent {
+  const all = stems(requests);
+  const away = (i: number): number => Math.abs(all[i]!.x - place);
+  const nearest = all.reduce((best, _, i) => (away(i) < away(best) ? i : best), 0);
+  const [time, after, prompt, output, priority] = requests[nearest]!;
+  const when =
+    after === null ? `${seconds(time)} after the start` : `${seconds(time)} after the end of number ${after + 1}`;
+  return {
+    title: `Request ${nearest + 1} of ${requests.length}`,
+    lines: [
+      ["arrives", when],
+      ["prompt", count(prompt, "token")],
+      ["output", count(output, "token")],
+      ...(priority < 0 ? ([["priority", `${priority}, urgent`]] as const) : []),
+    ],
+  };
 }
 
 /** One stem for each request, at its arrival; in a closed loop, whose times nobody knows before, in order. */
