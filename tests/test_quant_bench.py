@@ -45,6 +45,7 @@ def figures(**changes: Any) -> StepFigures:
         ({}, "memory", "fewer bits make them faster"),
         ({"cached": 0.006}, "arithmetic", "not by reading"),
         ({"cached": 0.006, "widening": 0.004}, "widening", "by widening the packed weights"),
+        ({"product_bytes": 2e7}, "neither", "threads that wait"),
         ({"products": 0.004, "head": 0.005}, "unquantized parts", "what is not quantized"),
         ({"cached": None, "widening": None}, "arithmetic", "not by reading"),  # 4e8 operations take 5 ms at the peak
         ({"cached": None, "widening": None, "product_flops": 1e8}, "memory", "bound by memory"),
@@ -74,7 +75,7 @@ def test_every_row_is_measured_and_says_why() -> None:
     ]
     for row in rows:
         assert row["why"].startswith(f"{row['weights']}, batch {row['batch']}: of ")
-        assert row["bound by"] in ("memory", "arithmetic", "widening", "unquantized parts")
+        assert row["bound by"] in ("memory", "arithmetic", "widening", "neither", "unquantized parts")
         assert row["x bfloat16"] > 0
         assert float(row["GB/s of"].split(" / ")[1]) > 0
     assert all("widening the packed weights once" in row["why"] for row in rows if row["weights"] == "int4")

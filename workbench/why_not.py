@@ -40,6 +40,10 @@ class WhyNot:
             )
             return ["It fits.", held, asked]
         lines = ["It does not fit.", held, f"Because {change.refused}."]
+        if change.calls:
+            lines.append("One after the other it fits; in this order:")
+            lines += [f"    {call.code}  # {call.why}" for call in change.calls]
+            return lines
         if self.instead is None:
             return [*lines, "No smaller change of these settings would fit."]
         told = ", ".join(f"{name}={value!r}" for name, value in self.instead.items())
@@ -50,4 +54,6 @@ class WhyNot:
 
     def _repr_html_(self) -> str:
         first, *rest = (html.escape(line) for line in self.lines())
-        return f"<b>{first}</b>" + "".join(f"<div>{line}</div>" for line in rest)
+        return f"<b>{first}</b>" + "".join(
+            f"<pre>{line.strip()}</pre>" if line.startswith(" ") else f"<div>{line}</div>" for line in rest
+        )

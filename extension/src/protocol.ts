@@ -144,6 +144,8 @@ export interface Change {
   refused: string | null;
   /** What is closest to it and would fit, for `configure`; null where nothing would or nothing was refused. */
   instead: Record<string, KnobValue> | null;
+  /** What would do it one after the other, where one call does not fit: lines of Python, each with its reason. */
+  calls: [code: string, why: string][];
   /** How long it held up the engine. */
   seconds: number | null;
   step: number | null;

@@ -92,6 +92,7 @@ test("a change in rows: now, predicted, measured", () => {
     preempted: ["r1", "r4"],
     refused: null,
     instead: null,
+    calls: [],
     seconds: null,
     step: null,
     notes: [],

@@ -87,17 +87,46 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture
-def lab(
-    browser: Browser, lab_server: LabServer, screenshots: Path, request: pytest.FixtureRequest
-) -> Iterator[LabPage]:
-    """A fresh page; the test opens a notebook in it. After a failure what can be known of it is printed."""
+def new_page(browser: Browser, lab_server: LabServer, screenshots: Path) -> LabPage:
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, device_scale_factor=1)
     context.set_default_timeout(PATIENCE)
-    page = LabPage(context.new_page(), lab_server, screenshots)
-    yield page
+    return LabPage(context.new_page(), lab_server, screenshots)
+
+
+def tell_of_failure(page: LabPage, request: pytest.FixtureRequest) -> None:
+    """After a failed test, print what can be known of its page."""
     if request.node.stash.get(FAILED, False):
         print("picture:", page.screenshot("failed-" + re.sub(r"\W+", "-", request.node.name)))
         print("errors in the page:", page.console_errors)
         print("the server's last lines:", *page.server.log().splitlines()[-20:], sep="\n")
+
+
+@pytest.fixture
+def lab(
+    browser: Browser, lab_server: LabServer, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[LabPage]:
+    """A fresh page; the test opens a notebook in it."""
+    page = new_page(browser, lab_server, screenshots)
+    yield page
+    tell_of_failure(page, request)
     page.close()
+
+
+@pytest.fixture(scope="module")
+def opened(
+    browser: Browser, lab_server: LabServer, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[LabPage]:
+    """One page and kernel for all tests of a file, with a notebook of the file's CELLS."""
+    page = new_page(browser, lab_server, screenshots)
+    page.open_cells(*request.module.CELLS)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def shared_lab(opened: LabPage, request: pytest.FixtureRequest) -> Iterator[LabPage]:
+    """That page, in the light theme and with nothing in it that another test has shown."""
+    opened.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs').then(() => null)")
+    opened.set_theme("light")
+    yield opened
+    tell_of_failure(opened, request)

@@ -63,9 +63,14 @@ class StepFigures(NamedTuple):
 
     @property
     def bound(self) -> str:
-        """Where most of the time goes: "unquantized parts", "memory", "widening" or "arithmetic"."""
+        """Where most of the time goes: "unquantized parts", "memory", "widening" or "arithmetic".
+
+        "neither": reading and computing explain less than half of it.
+        """
         if self.products < HALF * self.step:
             return "unquantized parts"
+        if max(self.reading, self.computing) < HALF * self.products:
+            return "neither"
         if self.reading >= self.computing:
             return "memory"
         return "widening" if (self.widening or 0.0) >= HALF * self.computing else "arithmetic"
@@ -95,6 +100,8 @@ class StepFigures(NamedTuple):
             cached += "."
         verdict = {
             "unquantized parts": "Bound by what is not quantized: fewer bits would change little.",
+            "neither": "Most of the products' time is neither: calls, threads that wait for each other, other work on "
+            "the machine.",
             "memory": "The products are bound by memory: fewer bits make them faster.",
             "widening": "The products are bound by widening the packed weights, not by reading them.",
             "arithmetic": "The products are bound by multiplying, not by reading: fewer bits do not make them faster.",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from workbench.core.config import PoolShape
 from workbench.core.units import size_text, time_text
+from workbench.engine.calls import Call
 from workbench.trace import Trace
 
 SPEED_STEPS = 200
@@ -58,7 +59,8 @@ class Change:
     requested: as given. resolved: what came or would come of it. before, predicted, measured: the KV pool's figures,
     computed before the change and taken from the engine and its memory after it; measured is None where nothing was
     changed. preempted: the requests that were, or would be, computed again. refused: why it would be refused; instead:
-    what is closest to it and would fit, as arguments of `configure`, None where nothing like it would. seconds: how
+    what is closest to it and would fit, as arguments of `configure`, None where nothing like it would. calls: what
+    would do it in several calls of `configure`, in order, where one alone does not fit. seconds: how
     long the change held up the engine. step: the record that tells of it. notes: what else a reader should know.
     """
 
@@ -70,6 +72,7 @@ class Change:
     preempted: tuple[str, ...] = ()
     refused: str | None = None
     instead: Mapping[str, Any] | None = None
+    calls: tuple[Call, ...] = ()
     seconds: float | None = None
     step: int | None = None
     notes: tuple[str, ...] = ()
@@ -95,6 +98,7 @@ class Change:
             "preempted": list(self.preempted),
             "refused": self.refused,
             "instead": None if self.instead is None else dict(self.instead),
+            "calls": [[call.code, call.why] for call in self.calls],
             "seconds": self.seconds,
             "step": self.step,
             "notes": list(self.notes),
@@ -138,6 +142,8 @@ class Change:
         if self.instead is not None:
             told = ", ".join(f"{name}={value!r}" for name, value in self.instead.items())
             notes.append(f"This would fit: {told}.")
+        if self.calls:
+            notes.append(f"In several calls it would fit: {'; then '.join(call.code for call in self.calls)}.")
         if self.seconds is not None:
             notes.append(f"The change took {time_text(self.seconds)}.")
         before, after = self.speed()

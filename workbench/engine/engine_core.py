@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from workbench.core.config import RECOMPUTE_SETTINGS, EngineArgs, PoolShape, SchedulerConfig
+from workbench.core.config import POOL_SETTINGS, RECOMPUTE_SETTINGS, EngineArgs, PoolShape, SchedulerConfig
 from workbench.core.errors import ConfigError, DoesNotFitError, KVCacheTooSmallError
 from workbench.core.memory import DeviceReading, MemoryRow
 from workbench.core.policy import POLICIES, Policy
@@ -15,6 +15,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler import Scheduler
 from workbench.core.scheduler_output import Action, RunnerOutput, SampledToken, SchedulerOutput
 from workbench.core.units import size_text
+from workbench.engine.calls import Call, Room, calls_in_order
 from workbench.engine.change import Change, PoolFigures, pool_figures
 from workbench.engine.hooks import Hooks
 from workbench.engine.interfaces import ModelRunner
@@ -107,7 +108,8 @@ class EngineCore:
         refusal = self._refusal(turn, pool)
         if refusal is None:
             return predicted
-        return replace(predicted, refused=str(refusal), instead=self._instead(changes, refusal))
+        instead, calls = self._instead(changes, refusal), self._calls(changes, turn, pool)
+        return replace(predicted, refused=str(refusal), instead=instead, calls=calls)
 
     def _refusal(self, turn: Turn, pool: PoolShape) -> DoesNotFitError | None:
         try:
@@ -136,6 +138,28 @@ class EngineCore:
                 return tried
             refusal = found
         return None
+
+    def _calls(self, changes: Mapping[str, Any], turn: Turn, pool: PoolShape) -> tuple[Call, ...]:
+        """The calls that would do it one after the other, where one alone does not fit for the new weights' sake."""
+        if turn.args.weight_format == self.args.weight_format:
+            return ()
+        try:
+            self.runner.check_weights(turn.args.weight_format)
+        except DoesNotFitError as error:
+            if not error.need:  # not for want of memory: no order of calls would help
+                return ()
+        config = self.scheduler.config
+        need = self.runner.predict_weight_bytes(turn.args.weight_format)
+        room = Room(self.runner.spec.weight_bytes, need, self.runner.free_bytes())
+        calls = calls_in_order(changes, config.pool, pool, room)
+        try:
+            for call in calls:
+                turned = {name: value for name, value in call.settings.items() if name in POOL_SETTINGS}
+                planned = self._planned(check_knobs(turned, self.args, config))
+                self.scheduler.check_pool(config.with_pool(planned))
+        except DoesNotFitError:  # a live request needs more blocks than that
+            return ()
+        return calls
 
     def memory(self, reading: DeviceReading) -> list[MemoryRow]:
         """The runner's ledger, held against the reading, with the KV pool split by what its blocks are doing."""

@@ -30,6 +30,10 @@ class ModelRunner(Protocol):
         """Raise DoesNotFitError where there is no memory for such a pool."""
         ...
 
+    def free_bytes(self) -> int:
+        """Memory of the device that can still be allocated."""
+        ...
+
     def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
         """Copy blocks, then make the pool that size; one of another kind begins empty. ConfigError leaves the old."""
         ...

@@ -106,6 +106,10 @@ class TorchModelRunner:
         """Raise DoesNotFitError where the device has no memory for such a pool. Changes nothing."""
         check_room(self._device, self._kv.pool, pool)
 
+    def free_bytes(self) -> int:
+        """Memory of the device that can still be allocated."""
+        return free_bytes(self._device)
+
     def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
         """Copy blocks, then grow or shrink. A pool of another block size or dtype begins empty, without any rows.
 

@@ -111,6 +111,11 @@ class FakeRunner:
             instead = {"kv_cache_memory_bytes": fits} if fits else {}
             raise DoesNotFitError(f"{pool.num_bytes} bytes", pool.num_bytes, self._memory_limit, "", instead)
 
+    def free_bytes(self) -> int:
+        """What memory_limit leaves."""
+        held = self._config.pool.num_bytes
+        return 2**62 if self._memory_limit is None else self._memory_limit - held
+
     def change_pool(self, pool: PoolShape, copies: Sequence[BlockCopy]) -> None:
         """Move blocks, then forget what lies beyond the new end; another kind of pool begins empty."""
         size = self._config.block_size

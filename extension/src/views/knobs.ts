@@ -62,6 +62,8 @@ class KnobsView implements View {
   private readonly note = h("div", { class: "iw-note", role: "alert", "data-testid": "knob-notice" });
   /** The smallest change to what was asked for that would fit, as a button. */
   private readonly instead: HTMLButtonElement;
+  private readonly calls = h("div", { class: "iw-calls", "data-testid": "knob-calls" });
+  private callsKey = "";
   private readonly answer: HTMLElement;
   private draft: Record<string, KnobValue> = {};
   private unit: Unit = "mib";
@@ -178,6 +180,7 @@ class KnobsView implements View {
       ),
       this.notes,
       h("div", { class: "iw-group iw-wrap" }, this.note, this.instead),
+      this.calls,
     );
     this.form = h(
       "div",
@@ -303,6 +306,7 @@ class KnobsView implements View {
     const fits = why === null ? null : (change?.instead ?? null);
     this.instead.hidden = fits === null || !session.commandable;
     setText(this.instead, fits === null ? "" : `What would fit: ${settingsText(fits)}`);
+    this.drawCalls(why === null ? [] : (change?.calls ?? []));
     const where = session.commandable ? "" : awayText(session.connection, session.store.status?.state);
     setText(this.note, where || this.failure || refused);
     this.note.dataset["kind"] = this.note.textContent === "" ? "" : "bad";
@@ -438,6 +442,21 @@ class KnobsView implements View {
         this.applying = false;
         this.context.invalidate();
       });
+  }
+
+  /** Calls that fit one after the other, as code to copy into a cell. */
+  private drawCalls(calls: Change["calls"]): void {
+    this.calls.hidden = calls.length === 0;
+    const key = JSON.stringify(calls);
+    if (key === this.callsKey) return;
+    this.callsKey = key;
+    if (calls.length === 0) {
+      this.calls.replaceChildren();
+      return;
+    }
+    const lines = calls.map(([code, why]) => h("li", {}, h("code", {}, code), h("span", { class: "iw-dim" }, why)));
+    const head = h("p", {}, "One after the other it fits. Run in cells, in this order:");
+    this.calls.replaceChildren(head, h("ol", {}, ...lines));
   }
 
   private doInstead(): void {

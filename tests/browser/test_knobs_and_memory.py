@@ -1,11 +1,11 @@
-"""The knobs' view on a real engine: what it shows is what predict says, what Apply did, and what is in force."""
+"""The views of knobs and of memory on real engines: what they show is what Python says, before and after Apply."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lab_page import LabPage
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from workbench.core.config import KV_CACHE_DTYPES, QUANTIZATIONS, SPARSITIES
 from workbench.core.units import size_text
@@ -21,6 +21,31 @@ llm.view("knobs")
 """
 
 MAKE = "llm.configure(max_num_seqs=5, kv_cache_dtype='auto')"
+WEIGHTS = """
+from workbench.runtime import memory, model_runner
+llm = LLM(num_gpu_blocks_override=256)
+free_bytes = memory.free_bytes
+llm.view('knobs')
+"""
+# From here on a device with half of the room that the full weights need beside those in force.
+SMALL_DEVICE = """
+runner = llm.client.loop.core.runner
+held = lambda: runner.spec.weight_bytes + sum(row.bytes for row in runner.memory() if row.kind == 'kv')
+total = held() + runner.predict_weight_bytes(None) // 2
+memory.free_bytes = model_runner.free_bytes = lambda device: total - held()
+"""
+MEMORY_SETUP = """
+llm = LLM(num_gpu_blocks_override=48, kv_cache_dtype="int8")
+params = SamplingParams(temperature=0, max_tokens=80, ignore_eos=True)
+llm.pause()
+handles = [llm.submit(f"Once upon a time, a {who} went to the park and", params) for who in ("girl", "boy", "dog")]
+llm.step(20)
+llm.view("memory")
+"""
+CELLS = (SETUP, MAKE, WEIGHTS, SMALL_DEVICE, MEMORY_SETUP)
+
+MEMORY = "{row.name: row.bytes for row in llm.memory() if row.kind != 'other'}"
+WASTE = "(lambda w: [w.bytes_per_token, list(w.samples[-1])])(llm.waste())"
 
 
 def shown(lab: LabPage) -> dict[str, list[str]]:
@@ -49,8 +74,8 @@ def figures(lab: LabPage, change: str) -> tuple[dict[str, str], dict[str, str]]:
     return told(before), told(predicted)
 
 
-def test_knobs_predict_apply_and_show_what_was_measured(lab: LabPage) -> None:
-    lab.open_cells(SETUP, MAKE)
+def test_knobs_predict_apply_and_show_what_was_measured(shared_lab: LabPage) -> None:
+    lab = shared_lab
     lab.run_cell(0)
     page = lab.page
     headline, apply = page.get_by_test_id("knob-headline"), page.get_by_test_id("knob-apply")
@@ -138,9 +163,9 @@ def test_knobs_predict_apply_and_show_what_was_measured(lab: LabPage) -> None:
     assert not lab.console_errors
 
 
-def test_quantization_is_a_knob(lab: LabPage) -> None:
-    lab.open_cells("from workbench import LLM\nllm = LLM()\nllm.view('knobs')")
-    lab.run_cell(0)
+def test_quantization_is_a_knob(shared_lab: LabPage) -> None:
+    lab = shared_lab
+    lab.run_cell(2)
     page = lab.page
     expect(page.get_by_test_id("knob-headline")).to_contain_text("As it is now")
     # Sparsity on a device without a kernel for it: the prediction, and why it stays one.
@@ -163,4 +188,64 @@ def test_quantization_is_a_knob(lab: LabPage) -> None:
     assert shown(lab)["Weights"][2] == told(lab.ask("dict(llm.predict().before._asdict())"))["Weights"]
     expect(page.get_by_test_id("knob-quantization")).to_have_value("1")
     assert lab.ask("llm.settings['quantization'][1]") == "int8"
+
+    # Too little memory for one call: the calls in order, as code, are those of predict; they work as they stand.
+    lab.run_cell(3)
+    page.get_by_test_id("knob-quantization").select_option(label="as in the checkpoint")
+    codes = page.get_by_test_id("knob-calls").locator("code")
+    expect(codes).to_have_count(3)
+    lines = codes.all_inner_texts()
+    assert lines == lab.ask("[call.code for call in llm.predict(quantization=None).calls]")
+    lab.screenshot("knobs-calls", page.get_by_test_id("workbench-knobs").element_handle())
+    lab.ask(f"[{', '.join(lines)}] and None")
+    expect(page.get_by_test_id("knob-quantization")).to_have_value("0")
+    lab.ask("[setattr(module, 'free_bytes', free_bytes) for module in (memory, model_runner)]")
+    assert not lab.console_errors
+
+
+def shown_size(size: float) -> str:
+    return size_text(size).replace(" ", "\u00a0")
+
+
+def bytes_of(text: str) -> float:
+    number, unit = text.replace(",", "").split("\u00a0")
+    return float(number) * {"B": 1, "KiB": 2**10, "MiB": 2**20}[unit]
+
+
+def cells(table: Locator) -> list[list[str]]:
+    return [row.locator("td").all_inner_texts() for row in table.locator("tr").all()]
+
+
+def test_the_memory_view_shows_pythons_figures(shared_lab: LabPage) -> None:
+    lab = shared_lab
+    lab.run_cell(4)
+    page = lab.page
+    ledger = page.get_by_test_id("memory").locator(".iw-ledger").first
+    expect(ledger).to_contain_text("KV cache's scales")
+    shown = {name: size for name, size, _ in cells(ledger)}
+    wanted = lab.ask(MEMORY)
+    assert {"KV cache, in use", "KV cache, cached prefixes", "KV cache, free"} < set(wanted)
+    for name, size in wanted.items():
+        assert shown[name] == shown_size(size), name
+    total = bytes_of(page.locator(".iw-total").inner_text().removesuffix(" in all"))
+    rounded = 0.05 * len(shown) + 1  # MiB; from 100 MiB on, whole ones are shown
+    assert abs(total - sum(map(bytes_of, shown.values()))) < rounded * 2**20
+
+    per_token, sample = lab.ask(WASTE)
+    held, used, tokens, power, longest = (sample[i] for i in (2, 3, 4, 6, 7))
+    rows = cells(page.get_by_test_id("memory-waste"))
+    assert [row[0] for row in rows] == ["in blocks", "next power of two", "max_model_len"]
+    for row, slots, stored in zip(rows, (held, power, longest), (used, tokens, tokens), strict=True):
+        assert row[2] == shown_size(slots * per_token)
+        assert abs(float(row[3].split("%")[0]) / 100 - (1 - stored / slots)) < 0.006
+    cores = lab.ask("llm.memory().device.name")
+    expect(page.get_by_test_id("memory-device")).to_contain_text(f"{cores} · ")
+    assert "in use by all processes" in page.get_by_test_id("memory-device").inner_text()
+
+    element = page.get_by_test_id("workbench-memory").element_handle()
+    lab.screenshot("memory-light", element)
+    lab.set_theme("dark")
+    lab.screenshot("memory-dark", element)
+    assert [len(n) for n in lab.ask("llm.resume() or [h.result().outputs[0].token_ids for h in handles]")] == [80] * 3
+    expect(page.get_by_test_id("memory-waste")).to_be_hidden()
     assert not lab.console_errors
