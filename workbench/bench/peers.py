@@ -93,8 +93,8 @@ class TransformersGenerate:
 
     name = "transformers generate"
 
-    def __init__(self, folder: str, dtype: Any = None) -> None:
-        self._model = _load(folder, dtype)
+    def __init__(self, folder: str, dtype: Any = None, device: str = "cpu") -> None:
+        self._model = _load(folder, dtype, device)
 
     def run(self, items: Sequence[Item]) -> Timed:
         """Greedy, exactly num_tokens each."""
@@ -104,7 +104,7 @@ class TransformersGenerate:
         lengths, first = [], []
         with torch.inference_mode():
             for item in items:
-                ids, streamer = torch.tensor([item.prompt_token_ids]), _FirstToken()
+                ids, streamer = torch.tensor([item.prompt_token_ids], device=self._model.device), _FirstToken()
                 out = self._model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),

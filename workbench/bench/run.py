@@ -128,14 +128,14 @@ def _write_csv(path: Path, figures: dict[str, Rows]) -> None:
 def throughput(options: Options) -> Rows:
     """16 at once (S16, W2) against transformers' continuous batching, vLLM, llama.cpp's server, on the same weights."""
     with model_folder(options.model) as folder, LLM(folder, max_num_seqs=MAX_NUM_SEQS) as llm:
-        theirs = TransformersContinuousBatching(folder, MAX_NUM_SEQS, _dtype_of(llm))
+        theirs = TransformersContinuousBatching(folder, MAX_NUM_SEQS, _dtype_of(llm), llm.model.device)
         return _against("throughput", llm, theirs, folder, options, ("S16", "W2"), MAX_NUM_SEQS)
 
 
 def single(options: Options) -> Rows:
     """One request (S1, W1) against transformers' generate, vLLM, llama.cpp's server, on the same weights."""
     with model_folder(options.model) as folder, LLM(folder) as llm:
-        theirs = TransformersGenerate(folder, _dtype_of(llm))
+        theirs = TransformersGenerate(folder, _dtype_of(llm), llm.model.device)
         return _against("single stream", llm, theirs, folder, options, ("S1", "W1"), 1)
 
 
