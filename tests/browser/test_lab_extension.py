@@ -117,7 +117,8 @@ def test_a_panel_shows_the_engine_s_own_state_and_shares_cursor_and_selection_wi
 
 def test_the_kernels_panel_shows_what_llm_roofline_says(lab: LabPage, workbench: Workbench) -> None:
     """Bytes, operations, least times and what bounds them, once measured from the panel itself; at two widths."""
-    engine = ready(lab, PAUSED)
+    quick = "from workbench.runtime import machine\nmachine.COPY_BYTES['cpu'], machine.MATMUL_SIZE['cpu'] = 2**23, 256"
+    engine = ready(lab, f"{quick}\n{PAUSED}")
     lab.run_cell(1)
     workbench.show_sidebar()
     panel = workbench.open(engine, "kernels")
