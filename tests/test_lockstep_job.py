@@ -10,6 +10,7 @@ import pytest
 from tests.engine.helpers import VOCAB, Engine, wait_until
 from tests.widgets.test_engine_widget import Page
 from workbench import LLM, SamplingParams, lockstep_job
+from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.core.scheduler_output import SampledToken
 from workbench.engine.client import EngineClient
 from workbench.quality.outputs import comparison
@@ -206,6 +207,15 @@ def test_what_cannot_be_compared_is_refused_with_its_reason(compared, changes, k
     assert not compared.engines[0].core.has_work()
 
 
+def test_only_another_live_engine_can_be_offered(compared):
+    first, second = compared.clients
+    with pytest.raises(ConfigError, match="itself"):
+        first.offer(first)
+    compared.engines[1].loop.shutdown()
+    with pytest.raises(EngineClosedError, match="was shut down"):
+        first.offer(second)
+
+
 def test_models_of_other_vocabularies_are_not_offered():
     with Engine() as first, Engine(vocab_size=40) as second:
         compared = Compared(first, second)
@@ -238,6 +248,8 @@ def test_a_copy_in_full_precision_is_made_for_the_comparison_and_given_back(monk
     prompts = ["Once upon a time", "The old bear was"]
     params = SamplingParams(temperature=0, max_tokens=24, logprobs=5)
     with LLM(quantization="int4", num_gpu_blocks_override=32) as llm:
+        with pytest.raises(ConfigError, match="takes another LLM, not str"):
+            llm.playground(compare_with="int8")
         page = Page(llm.playground())
         page.tell(type="subscribe")
         assert page.command("lockstep", prompts=prompts, max_tokens=24, against={"quantization": None})["ok"]

@@ -563,9 +563,12 @@ class LLM:
 
         Side by side, both answer the same prompts greedily, and the place where they part is marked. The other engine
         is a copy of this model, in full precision or in another format, made for as long as it takes; or compare_with,
-        which you keep alive. Raises ConfigError where the two vocabularies differ.
+        which you keep alive. Raises ConfigError where that is no other LLM or has another vocabulary, EngineClosedError
+        where it was shut down.
         """
         if compare_with is not None:
+            if not isinstance(compare_with, LLM):
+                raise ConfigError(f"compare_with takes another LLM, not {type(compare_with).__name__}")
             check_vocabulary(self._client, compare_with.client)
             self._client.offer(compare_with.client)
         return self.view("playground", height)

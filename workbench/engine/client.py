@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from workbench.core.errors import EngineClosedError, InvalidRequestError, SamplingParamsError
+from workbench.core.errors import ConfigError, EngineClosedError, InvalidRequestError, SamplingParamsError
 from workbench.core.machine import MachineLimits
 from workbench.core.sampling_params import SamplingParams
 from workbench.engine.change import Change
@@ -68,7 +68,14 @@ class EngineClient:
         raise EngineClosedError("the engine to compare with is gone; make it again and give it as compare_with=")
 
     def offer(self, other: "EngineClient") -> None:
-        """Let views compare this engine with another one, as long as somebody keeps that one alive."""
+        """Let views compare this engine with another one, as long as somebody keeps that one alive.
+
+        Raises ConfigError for this engine itself, EngineClosedError for one that was shut down.
+        """
+        if other is self:
+            raise ConfigError("an engine cannot be compared with itself: its answers are the same; give another one")
+        if other.loop.status().state == "closed":
+            raise EngineClosedError("the engine to compare with was shut down; make it again")
         self._others.pop(other.engine_id, None)
         self._others[other.engine_id] = weakref.ref(other)
 
