@@ -174,13 +174,18 @@ class TransformersContinuousBatching:
             added[name] = now
         lengths: dict[str, int] = {}
         first: dict[str, float] = {}
-        while len(lengths) < len(items):
-            result = self._manager.get_result(timeout=1)
-            if result is None and not self._manager.is_running():
-                raise RuntimeError("transformers' continuous batching stopped by itself; its log says why")
-            if result is not None and result.is_finished():
-                lengths[result.request_id] = len(result.generated_tokens)
-                first[result.request_id] = result.timestamps[0] - added[result.request_id]
+        try:
+            while len(lengths) < len(items):
+                result = self._manager.get_result(timeout=1)
+                if result is None and not self._manager.is_running():
+                    raise RuntimeError("transformers' continuous batching stopped by itself; its log says why")
+                if result is not None and result.is_finished():
+                    lengths[result.request_id] = len(result.generated_tokens)
+                    first[result.request_id] = result.timestamps[0] - added[result.request_id]
+        except BaseException:  # Ctrl-C too: what is left would be finished before it can be closed
+            for name in added:
+                self._manager.cancel_request(name)
+            raise
         seconds = time.perf_counter() - began
         check_lengths([lengths[name] for name in added], items)
         return Timed(seconds, [first[name] for name in added])
