@@ -159,6 +159,8 @@ def _against(
         for peer, (name, items) in product(peers, workloads.items()):
             found = compare(what, name, items, ours, peer, options.rounds)
             rows.append(_row(found) | _of_the_limit(found, llm, ours, items))
+            spread = f"{min(found.ratios):.2f} to {max(found.ratios):.2f}"
+            print(f"{name}: {found.ratio:.2f} times {peer.name} ({spread})", file=sys.stderr)  # should the rest fail
         return rows
 
 
