@@ -223,7 +223,7 @@ with ExitStack() as stack:
 def test_the_command_runs_every_peer_in_turn(vllm_python, llama_server, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(SHAPES, "135M", SMALL)
     file = tmp_path / "figures.json"
-    options = ["--model", "135M", "--workload", "W1", "--rounds", "1", "--json", str(file)]
+    options = ["--model", "135M", "--workload", "W2", "--workload", "W1", "--rounds", "1", "--json", str(file)]
     assert main(["bench", "single", *options, "--vllm", vllm_python, "--llama-server", llama_server]) == 0
     rows = json.loads(file.read_text())["figures"]["single"]
     peers = ["transformers generate", "vLLM 0.0.stand-in", "llama.cpp's server"]
@@ -233,7 +233,9 @@ def test_the_command_runs_every_peer_in_turn(vllm_python, llama_server, tmp_path
         reached, theirs = (float(row[name].rstrip("%")) / 100 for name in ("reached", "it reached"))
         assert reached == pytest.approx(row["tokens/s"] / row["tokens/s at the limit"], abs=0.01)
         assert theirs == pytest.approx(row["its tokens/s"] / row["tokens/s at the limit"], abs=0.01)
-    assert "was not run" not in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "was not run" not in printed.out
+    assert "single leaves out W2" in printed.err
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
