@@ -12,7 +12,18 @@ from workbench.core.config import ModelSpec
 from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
 from workbench.core.weights import WeightRow
-from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, WorkSizes, batch_of, step_work, work_sizes
+from workbench.core.work import (
+    ATTENTION,
+    HEAD,
+    MATRICES,
+    Work,
+    WorkSizes,
+    batch_of,
+    least_seconds,
+    step_work,
+    whole_of,
+    work_sizes,
+)
 from workbench.tables import html_table, text_table, time_cell
 
 if TYPE_CHECKING:
@@ -191,12 +202,8 @@ class Roofline:
 def seconds_at_the_limit(records: Iterable[StepRecord], sizes: WorkSizes, limits: MachineLimits) -> float:
     """The least that the forwards of these steps could take together, each bound by what it reads or by what it
     computes."""
-    seconds = 0.0
-    for record in records:
-        work = step_work(record, sizes).values() if record.num_scheduled_tokens else ()
-        reads, computes = (sum(part[i] for part in work) for i in (0, 1))
-        seconds += max(reads / limits.copy_bandwidth, computes / limits.matmul_peak)
-    return seconds
+    works = (whole_of(step_work(record, sizes).values()) for record in records if record.num_scheduled_tokens)
+    return sum(least_seconds(work, limits)[0] for work in works)
 
 
 def make_roofline(
@@ -209,8 +216,7 @@ def make_roofline(
     """Put a record's work beside the seconds that its parts take and the machine's limits."""
     work = step_work(record, work_sizes(spec, weights))
     parts = [_part(name, work.get(name), taken, limits) for name, taken in seconds.items()]
-    whole = Work(sum(each.bytes for each in work.values()), sum(each.flops for each in work.values()))
-    parts.append(_part("forward", whole, record.times.forward, limits))
+    parts.append(_part("forward", whole_of(work.values()), record.times.forward, limits))
     batch = batch_of(record)
     return Roofline(record.step, sum(new for new, _ in batch), len(batch), limits, tuple(parts), record.times._asdict())
 
@@ -218,5 +224,4 @@ def make_roofline(
 def _part(name: str, work: Work | None, seconds: float, limits: MachineLimits) -> Part:
     if work is None:
         return Part(name, None, seconds, None, "")
-    reading, computing = work.bytes / limits.copy_bandwidth, work.flops / limits.matmul_peak
-    return Part(name, work, seconds, max(reading, computing), "memory" if reading >= computing else "arithmetic")
+    return Part(name, work, seconds, *least_seconds(work, limits))

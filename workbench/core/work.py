@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from workbench.core.config import ModelSpec
+from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
 from workbench.core.weights import WeightRow
 
@@ -63,3 +64,15 @@ def step_work(record: StepRecord, sizes: WorkSizes) -> Mapping[str, Work]:
         HEAD: Work(sizes.head_bytes, 2 * len(record.sampled) * sizes.head_numbers),
         ATTENTION: Work(sum(context for _, context in batch) * kv_bytes, pairs * sizes.pair_flops),
     }
+
+
+def whole_of(parts: Iterable[Work]) -> Work:
+    """All parts together."""
+    each = list(parts)
+    return Work(sum(part.bytes for part in each), sum(part.flops for part in each))
+
+
+def least_seconds(work: Work, limits: MachineLimits) -> tuple[float, str]:
+    """The least that this work can take, and whether "memory" or "arithmetic" bounds it: the roofline's rule."""
+    reading, computing = work.bytes / limits.copy_bandwidth, work.flops / limits.matmul_peak
+    return max(reading, computing), "memory" if reading >= computing else "arithmetic"

@@ -191,7 +191,7 @@ def _stored_as(args: EngineArgs, stored: Stored, model: "TransformersModel", dty
 def _config(args: EngineArgs, folder: Path, gguf_file: str | None) -> Any:
     if args.model is None:
         return bundled_config(folder)
-    # Most of the time to a first LLM would go into importing transformers' modelling code: only where it is needed.
+    # About half of the time of a first LLM would go into importing transformers' modelling code: only where needed.
     from workbench.runtime.auto_classes import read_config
 
     return read_config(folder, args.trust_remote_code, gguf_file)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
 from workbench.core.units import size_text
-from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, WorkSizes, step_work
+from workbench.core.work import ATTENTION, HEAD, MATRICES, Work, WorkSizes, least_seconds, step_work, whole_of
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 680, 216, 64, 26, 28
 _COLOURS = {MATRICES: "#2b93d1", HEAD: "#00936a", ATTENTION: "#d98a00", "forward": "#8a5bb5"}
@@ -31,9 +31,8 @@ def parts_of(record: StepRecord, machine: Machine) -> dict[str, Work]:
     """The work of each part and of the whole forward; nothing for a step in which nobody computed."""
     if not record.num_scheduled_tokens:
         return {}
-    work = dict(step_work(record, machine.sizes))
-    whole = Work(sum(part.bytes for part in work.values()), sum(part.flops for part in work.values()))
-    return {**work, "forward": whole}
+    work = step_work(record, machine.sizes)
+    return {**work, "forward": whole_of(work.values())}
 
 
 def roofline_facts(record: StepRecord, machine: Machine) -> list[tuple[str, str]]:
@@ -42,7 +41,7 @@ def roofline_facts(record: StepRecord, machine: Machine) -> list[tuple[str, str]
     for name, work in parts_of(record, machine).items():
         text = f"reads {size_text(work.bytes)}, computes {work.flops / 1e6:.1f} MFLOP"
         if machine.limits is not None:
-            least, bound = _least(work, machine.limits)
+            least, bound = least_seconds(work, machine.limits)
             text += f", at least {least * 1e3:.2f} ms, bound by {bound}"
             if name == "forward" and record.times.forward:
                 text += f"; took {record.times.forward * 1e3:.2f} ms, {least / record.times.forward:.0%} of the limit"
@@ -84,11 +83,6 @@ def draw_roofline(record: StepRecord, machine: Machine) -> tuple[float, str]:
             value, radius = (done, 5.5) if name == "forward" else (roof(at[name]), _RADIUS[name])
             shapes.append(_circle(x(at[name]), y(value), radius, colour, filled=name == "forward"))
     return HEIGHT, "".join(shapes)
-
-
-def _least(work: Work, limits: MachineLimits) -> tuple[float, str]:
-    reading, computing = work.bytes / limits.copy_bandwidth, work.flops / limits.matmul_peak
-    return max(reading, computing), "memory" if reading >= computing else "arithmetic"
 
 
 class _Scale(NamedTuple):
