@@ -4,7 +4,8 @@
     python extension/generate_types.py --check  exit with 1 if the file on disk is not what would be written
 
 A NamedTuple travels as a JSON array in field order, so each gets an interface, a labelled tuple type and a decoder;
-a dataclass travels as an object under its own field names.
+a dataclass travels as an object under its own field names. Decisions and sampled tokens of a record travel as columns
+(workbench/trace/wire.py); src/record_reader.ts makes rows of them.
 """
 
 import dataclasses
@@ -32,6 +33,12 @@ TUPLES: Sequence[type[NamedTuple]] = (
     records.RequestState,
 )
 OBJECTS: Sequence[type] = (records.StepRecord, records.Snapshot)
+# Sequences of these travel as columns; null stands for what the record before had.
+COLUMNS: dict[Any, str] = {
+    scheduler_output.Decision: "[ids: string[] | null, num_computed: number[], noted: [number, DecisionRow][] | null]",
+    records.Sampled: "[ids: string[] | null, token_ids: number[], positions: number[], "
+    "logprobs: [place: number, logprob: number | null, alternatives: [number, number][]][]]",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,6 +61,7 @@ def render() -> str:
     parts += [_enum(cls) for cls in ENUMS]
     parts += [_texts()]
     parts += [_tuple(cls) for cls in TUPLES]
+    parts += [f"export type {cls.__name__}Columns = {columns};\n" for cls, columns in COLUMNS.items()]
     parts += [_object(cls) for cls in OBJECTS]
     return "\n".join(parts)
 
@@ -94,13 +102,19 @@ def _object(cls: type) -> str:
     names = [f.name for f in dataclasses.fields(cls)]
     wire = "".join(f"  {n}: {_type(hints[n], wire=True)};\n" for n in names)
     plain = "".join(f"  {n}: {_type(hints[n])};\n" for n in names)
-    decoded = "".join(f"    {n}: {_decode(hints[n], f'wire.{n}')},\n" for n in names)
+    given = [n for n in names if _columns(hints[n])]
+    decoded = "".join(f"    {n}: {n if n in given else _decode(hints[n], f'wire.{n}')},\n" for n in names)
     name = cls.__name__
+    parameters = ", ".join([f"wire: {name}Wire", *(f"{n}: {_type(hints[n])}" for n in given)])
     return (
         f"export interface {name}Wire {{\n{wire}}}\n\n"
         f"export interface {name} {{\n{plain}}}\n\n"
-        f"export function decode{name}(wire: {name}Wire): {name} {{\n  return {{\n{decoded}  }};\n}}\n"
+        f"export function decode{name}({parameters}): {name} {{\n  return {{\n{decoded}  }};\n}}\n"
     )
+
+
+def _columns(hint: Any) -> bool:
+    return get_origin(hint) is Sequence and get_args(hint)[0] in COLUMNS
 
 
 def _is_row(hint: Any) -> bool:
@@ -119,6 +133,8 @@ def _type(hint: Any, wire: bool = False) -> str:
     if hint is type(None):
         return "null"
     origin, arguments = get_origin(hint), get_args(hint)
+    if wire and _columns(hint):
+        return f"{arguments[0].__name__}Columns"
     if origin in (Union, types.UnionType):
         return " | ".join(_type(a, wire) for a in arguments)
     if origin is Sequence or (origin is tuple and arguments[1:] == (Ellipsis,)):

@@ -91,7 +91,7 @@ class Kernel {
     if (message.type === "ack") this.unacked = this.seq - message.seq;
     else if (message.type === "unsubscribe") this.subscribed = false;
     else if (message.type === "subscribe") {
-      this.emit({ type: "hello", protocol: 1, engine: this.trace.engine });
+      this.emit({ type: "hello", protocol: 2, engine: this.trace.engine });
       this.subscribed = true;
       this.frame(true);
     } else if (message.type === "command") {

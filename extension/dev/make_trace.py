@@ -2,10 +2,10 @@
 
     python extension/dev/make_trace.py OUT.json [--blocks N] [--requests N] [--steps N]
 
-The file holds {engine, payload, latency, kernels, snapshots, why, preview, comparison, explained}: the first two as
-the protocol has them, latency and kernels as Python counts them, snapshots as [step, Snapshot] of some steps, so that
-a test can compare its own rebuilt states, why as request id -> what the command answers, what the commands
-traffic_preview and what_if answer, and explained as [decision, sentence].
+The file holds {engine, payload, frame, latency, kernels, snapshots, why, preview, comparison, explained}: the first two
+as the protocol has them, frame as its first records are in one frame, latency and kernels as Python counts them,
+snapshots as [step, Snapshot] of some steps, so that a test can compare its own rebuilt states, why as request id ->
+what the command answers, what the commands traffic_preview and what_if answer, and explained as [decision, sentence].
 """
 
 import argparse
@@ -35,6 +35,7 @@ from workbench.trace import Trace
 from workbench.trace.life import lives_of
 from workbench.trace.metrics import Slo, goodput, histogram, measure, percentile
 from workbench.trace.why import explain_life
+from workbench.trace.wire import RecordReader, RecordWriter, records_to_json
 
 WORDS = (
     "the a and to was little she he it in of one day said with her his you they very big saw happy for on that up not "
@@ -64,6 +65,7 @@ MODEL = ModelSpec(
 )
 WEIGHTS = [WeightRow("matrices", (2304, 1024), "bfloat16", 4_718_592, quantizable=True)]
 LIMITS = MachineLimits("cpu", "bfloat16", 2, 2.4e10, 2.1e11)
+FRAME_STEPS = 120
 
 
 def main() -> None:
@@ -136,6 +138,7 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         if len(records) % 50 in (1, 48):
             snapshots.append((records[-1].step, scheduler.snapshot()))
     snapshots.append((records[-1].step, scheduler.snapshot()))
+    records = [rounded(record) for record in records]
     trace = Trace(start, len(records), engine_info(config))
     for record in records:
         trace.append(record)
@@ -143,10 +146,12 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         "engine": engine_info(config),
         "payload": {
             "snapshot": plain(start),
-            "records": [plain(r) for r in records],
+            # Each written as if it were the first of a frame, so that a frame may begin with any of them.
+            "records": [record for r in records for record in records_to_json([r])],
             "texts": dict(enumerate(VOCABULARY)),
             "status": status(config, scheduler, clock, records[-1].step),
         },
+        "frame": records_to_json(records[:FRAME_STEPS]),
         "latency": latency(records),
         "kernels": kernels(records),
         "snapshots": [[step, plain(snapshot)] for step, snapshot in snapshots],
@@ -155,6 +160,11 @@ def make(num_blocks: int, num_requests: int, num_steps: int, seed: int) -> dict[
         "explained": sorted({(tuple(d), explain(d)) for r in records for d in r.decisions})[::7],
         "why": {name: explain_life(life).to_json() for name, life in lives_of(records).items()},
     }
+
+
+def rounded(record: StepRecord) -> StepRecord:
+    """The record with its times as the page gets them, so that both sides measure the same."""
+    return RecordReader().from_json(RecordWriter().to_json(record))
 
 
 def latency(records: list[StepRecord]) -> dict[str, Any]:

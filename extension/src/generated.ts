@@ -1,6 +1,6 @@
 // Made by generate_types.py from workbench/core; change the Python classes and run it again.
 
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 export type Action =
   | "prefill"
@@ -319,14 +319,18 @@ export function decodeRequestState(row: RequestStateRow): RequestState {
   };
 }
 
+export type DecisionColumns = [ids: string[] | null, num_computed: number[], noted: [number, DecisionRow][] | null];
+
+export type SampledColumns = [ids: string[] | null, token_ids: number[], positions: number[], logprobs: [place: number, logprob: number | null, alternatives: [number, number][]][]];
+
 export interface StepRecordWire {
   step: number;
   time: number;
   times: StepTimesRow;
   arrivals: ArrivalRow[];
-  decisions: DecisionRow[];
+  decisions: DecisionColumns;
   block_events: BlockEventRow[];
-  sampled: SampledRow[];
+  sampled: SampledColumns;
   finished: FinishedRow[];
   changes: SettingChangeRow[];
   num_scheduled_tokens: number;
@@ -353,15 +357,15 @@ export interface StepRecord {
   pool: PoolShape;
 }
 
-export function decodeStepRecord(wire: StepRecordWire): StepRecord {
+export function decodeStepRecord(wire: StepRecordWire, decisions: Decision[], sampled: Sampled[]): StepRecord {
   return {
     step: wire.step,
     time: wire.time,
     times: decodeStepTimes(wire.times),
     arrivals: wire.arrivals.map(decodeArrival),
-    decisions: wire.decisions.map(decodeDecision),
+    decisions: decisions,
     block_events: wire.block_events.map(decodeBlockEvent),
-    sampled: wire.sampled.map(decodeSampled),
+    sampled: sampled,
     finished: wire.finished.map(decodeFinished),
     changes: wire.changes.map(decodeSettingChange),
     num_scheduled_tokens: wire.num_scheduled_tokens,

@@ -3,7 +3,7 @@
 import type { SnapshotWire, StepRecordWire } from "./generated.ts";
 import type { SegmentRow } from "./waterfall.ts";
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 export interface Starter {
   title: string;

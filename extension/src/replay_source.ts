@@ -1,6 +1,13 @@
 // A saved trace as a source: one key frame with everything, and no engine behind it.
 
-import type { CommandArgs, CommandName, EngineInfo, FramePayload, WhyResult } from "./protocol.ts";
+import {
+  type CommandArgs,
+  type CommandName,
+  type EngineInfo,
+  type FramePayload,
+  PROTOCOL_VERSION,
+  type WhyResult,
+} from "./protocol.ts";
 import type { Source, SourceHandlers } from "./source.ts";
 
 export interface SavedTrace {
@@ -27,7 +34,7 @@ export class ReplaySource implements Source {
   }
 
   subscribe(): void {
-    this.handlers?.hello(this.trace.engine, 1, true);
+    this.handlers?.hello(this.trace.engine, PROTOCOL_VERSION, true);
     this.handlers?.frame(this.trace.payload, true);
   }
 

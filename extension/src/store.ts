@@ -1,7 +1,8 @@
 // The trace as this page has it: a reducer over frames, and questions about any step that is still kept.
 
-import { decodeSnapshot, decodeStepRecord, type Snapshot, type StepRecord } from "./generated.ts";
+import { decodeSnapshot, type Snapshot, type StepRecord } from "./generated.ts";
 import type { EngineInfo, FramePayload, Status } from "./protocol.ts";
+import { RecordReader } from "./record_reader.ts";
 import { EngineState } from "./replay.ts";
 import { applyToRequests, endUnseen, fillTokens, infoFromSnapshot } from "./request_log.ts";
 import { Series } from "./series.ts";
@@ -58,8 +59,10 @@ export class TraceStore {
     this.revision += 1;
     for (const [id, text] of Object.entries(payload.texts)) this.texts.set(Number(id), text);
     if (payload.snapshot !== undefined) this.join(decodeSnapshot(payload.snapshot), payload);
+    const reader = new RecordReader();
     for (const wire of payload.records) {
-      if (this.head !== null && wire.step > this.head.step) this.append(decodeStepRecord(wire));
+      const record = reader.read(wire);
+      if (this.head !== null && record.step > this.head.step) this.append(record);
     }
     this.status = payload.status;
     this.trim();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { seconds } from "../src/format.ts";
-import type { PreviewResult } from "../src/protocol.ts";
+import { PROTOCOL_VERSION, type PreviewResult } from "../src/protocol.ts";
 import { Session } from "../src/session.ts";
 import { TraceStore } from "../src/store.ts";
 import { compareRows, verdict, waterfallsOf } from "../src/views/compare_rows.ts";
@@ -35,7 +35,7 @@ test("playing moves the cursor to the newest step and stops there, or where some
   const session = new Session("e1");
   const source = new FakeSource();
   session.attach(source);
-  source.handlers!.hello(recordedTrace().engine, 1);
+  source.handlers!.hello(recordedTrace().engine, PROTOCOL_VERSION);
   source.handlers!.frame(payload(shortRun(), snapshot()), true);
   session.playback.toggle();
   assert.deepEqual([session.cursor, session.playback.playing], [0, true]);

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { chooseEngine } from "../src/lab/engine_choice.ts";
 import { KernelLink, type KernelConnection } from "../src/lab/kernel_link.ts";
 import { keystroke } from "../src/lab/keystroke.ts";
+import { PROTOCOL_VERSION } from "../src/protocol.ts";
 import type { EngineSummary, ToKernel } from "../src/lab/lab_protocol.ts";
 import { layoutOf, viewsOf } from "../src/lab/layouts.ts";
 import { freeName, playgroundNotebook } from "../src/lab/playground_notebook.ts";
@@ -54,7 +55,7 @@ class FakeComm {
     this.onMsg({ content: { data }, buffers });
   }
   list(...engines: EngineSummary[]): void {
-    this.receive({ type: "engines", protocol: 1, engines });
+    this.receive({ type: "engines", protocol: PROTOCOL_VERSION, engines });
   }
   messages(engineId: string): unknown[] {
     return this.sent.flatMap((m) => (m.type === "engine" && m.engine_id === engineId ? [m.message] : []));
@@ -157,7 +158,7 @@ test("panels of one engine share one stream, which ends with the last of them", 
   assert.equal(one.session, two.session);
   assert.deepEqual(comm.messages("demo"), [{ type: "subscribe", updates_per_second: 5 }]);
   const wrap = (message: unknown): unknown => ({ type: "engine", engine_id: "demo", message });
-  comm.receive(wrap({ type: "hello", protocol: 1, engine: recordedTrace().engine }));
+  comm.receive(wrap({ type: "hello", protocol: PROTOCOL_VERSION, engine: recordedTrace().engine }));
   comm.receive(wrap({ type: "frame", seq: 1, keyframe: true }), payload(shortRun(), snapshot()));
   assert.equal(one.session.connection, "live");
   assert.equal(one.session.store.lastStep, 3);
@@ -230,7 +231,7 @@ test("another protocol is named", async () => {
   const kernel = new FakeKernel();
   const { link: made } = link(kernel, new Set(["k"]));
   await settled();
-  kernel.comms[0]!.receive({ type: "engines", protocol: 2, engines: [] });
+  kernel.comms[0]!.receive({ type: "engines", protocol: PROTOCOL_VERSION + 1, engines: [] });
   assert.match(made.problem ?? "", /reload/);
   made.dispose();
 });

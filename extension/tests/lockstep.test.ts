@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { candidates, ended, leastKnown, Lockstep, summary } from "../src/lockstep.ts";
-import type { LockstepProgress, LockstepWire, SideWire } from "../src/protocol.ts";
+import { type LockstepProgress, type LockstepWire, PROTOCOL_VERSION, type SideWire } from "../src/protocol.ts";
 import { Session } from "../src/session.ts";
 import { progressText } from "../src/views/playground_compare.ts";
 import { recordedTrace, FakeSource, payload, shortRun, snapshot } from "./support.ts";
@@ -94,7 +94,7 @@ test("a session hands the rows of a frame to its comparison", () => {
   const session = new Session("e1");
   const source = new FakeSource();
   const leave = session.attach(source);
-  source.handlers!.hello(recordedTrace().engine, 1);
+  source.handlers!.hello(recordedTrace().engine, PROTOCOL_VERSION);
   const frame = payload(shortRun(), snapshot());
   source.handlers!.frame({ ...frame, lockstep: { run: "a", start: 0, rows: PARTING, head: HEAD } }, true);
   assert.equal(session.lockstep.duels[0]!.partsAt, 1);

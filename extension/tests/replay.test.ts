@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { type BlockEventRow, decodeSnapshot, decodeStepRecord } from "../src/generated.ts";
+import { type BlockEventRow, decodeSnapshot } from "../src/generated.ts";
+import { RecordReader } from "../src/record_reader.ts";
 import { EngineState, type LiveRequest } from "../src/replay.ts";
 import { TraceStore } from "../src/store.ts";
-import { record, recordedTrace, shortRun, snapshot } from "./support.ts";
+import { read, record, recordedTrace, shortRun, snapshot } from "./support.ts";
 
 function stateAfter(...events: BlockEventRow[]): EngineState {
   const state = EngineState.fromSnapshot(decodeSnapshot(snapshot(4)));
-  state.apply(decodeStepRecord(record(0, { block_events: events })));
+  state.apply(read(record(0, { block_events: events })));
   return state;
 }
 
@@ -68,12 +69,12 @@ test("an evicted free block is reused first", () => {
 
 test("decisions give the queues, the computed tokens and the preemptions", () => {
   const state = EngineState.fromSnapshot(decodeSnapshot(snapshot()));
-  for (const wire of shortRun().slice(0, 2)) state.apply(decodeStepRecord(wire));
+  for (const wire of shortRun().slice(0, 2)) state.apply(read(wire));
   assert.deepEqual(state.running, ["r1"]);
   assert.deepEqual(state.waiting, ["r2"]);
   assert.equal(state.requests.get("r1")?.numComputed, 7);
   state.apply(
-    decodeStepRecord(
+    read(
       record(2, {
         decisions: [
           ["r1", "preempt", "no_blocks", 0, 7, 0, 1, 0, "r2"],
@@ -90,10 +91,8 @@ test("decisions give the queues, the computed tokens and the preemptions", () =>
 
 test("a running request that gets nothing stays running", () => {
   const state = EngineState.fromSnapshot(decodeSnapshot(snapshot()));
-  state.apply(decodeStepRecord(shortRun()[0]!));
-  state.apply(
-    decodeStepRecord(record(1, { decisions: [["r1", "wait", "token_budget", 0, 6, 0, 1, 0, "r9"]], finished: [] })),
-  );
+  state.apply(read(shortRun()[0]!));
+  state.apply(read(record(1, { decisions: [["r1", "wait", "token_budget", 0, 6, 0, 1, 0, "r9"]], finished: [] })));
   assert.deepEqual(state.running, ["r1"]);
   assert.equal(state.requests.get("r1")?.numComputed, 6);
 });
@@ -126,8 +125,20 @@ test("every state of a recorded run equals the scheduler's own", () => {
 });
 
 test("the recorded run has every kind of event that the rule knows", () => {
-  const { records } = recordedTrace().payload;
-  const kinds = new Set(records.flatMap((r) => r.block_events.map((e) => e[0])));
+  const records = recordedTrace().payload.records.map(read);
+  const kinds = new Set(records.flatMap((r) => r.block_events.map((e) => e.kind)));
   assert.deepEqual([...kinds].sort(), ["allocate", "cache", "copy", "evict", "free", "move", "resize", "share"]);
-  assert.ok(records.some((r) => r.decisions.some((d) => d[1] === "preempt")));
+  assert.ok(records.some((r) => r.decisions.some((d) => d.action === "preempt")));
+});
+
+test("records of one frame, which leave out what stays the same, read like records that stand alone", () => {
+  const { frame, payload } = recordedTrace();
+  const reader = new RecordReader();
+  assert.deepEqual(
+    frame.map((wire) => reader.read(wire)),
+    payload.records.slice(0, frame.length).map(read),
+  );
+  const left = (part: "decisions" | "sampled", place: 0 | 2): number =>
+    frame.filter((wire) => wire[part][place] === null).length;
+  assert.ok(Math.min(left("decisions", 0), left("decisions", 2), left("sampled", 0)) > 10);
 });

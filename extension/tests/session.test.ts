@@ -3,7 +3,7 @@ import { mock, test } from "node:test";
 
 import { joinSession } from "../src/registry.ts";
 import { CommandFailure, Session } from "../src/session.ts";
-import type { EngineInfo } from "../src/protocol.ts";
+import { type EngineInfo, PROTOCOL_VERSION } from "../src/protocol.ts";
 import { FakeSource, payload, recordedTrace, shortRun, snapshot } from "./support.ts";
 
 const engine: EngineInfo = recordedTrace().engine;
@@ -12,7 +12,7 @@ function live(): { session: Session; source: FakeSource; leave: () => void } {
   const session = new Session("e1");
   const source = new FakeSource();
   const leave = session.attach(source);
-  source.handlers!.hello(engine, 1);
+  source.handlers!.hello(engine, PROTOCOL_VERSION);
   source.handlers!.frame(payload(shortRun(), snapshot()), true);
   return { session, source, leave };
 }
@@ -121,7 +121,7 @@ test("a frame that cannot be read is said, and the next one is taken", () => {
 
 test("another protocol asks for a reload", () => {
   const { session, source, leave } = live();
-  source.handlers!.hello(engine, 2);
+  source.handlers!.hello(engine, PROTOCOL_VERSION + 1);
   assert.match(session.problem ?? "", /reload the page/);
   leave();
 });

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 
-import type { DecisionRow, SnapshotWire, StepRecordWire } from "../src/generated.ts";
+import type { DecisionRow, SampledRow, SnapshotWire, StepRecord, StepRecordWire } from "../src/generated.ts";
 import type {
   CommandArgs,
   CommandName,
@@ -14,6 +14,7 @@ import type {
   Status,
   WhyResult,
 } from "../src/protocol.ts";
+import { RecordReader } from "../src/record_reader.ts";
 import type { Source, SourceHandlers } from "../src/source.ts";
 
 export function status(changes: Partial<Status> = {}): Status {
@@ -49,15 +50,31 @@ export function snapshot(numBlocks = 8, changes: Partial<SnapshotWire> = {}): Sn
   };
 }
 
-export function record(step: number, changes: Partial<StepRecordWire> = {}): StepRecordWire {
+/** A record whose decisions and sampled tokens are given as rows. */
+type RecordRows = Omit<StepRecordWire, "decisions" | "sampled"> & { decisions: DecisionRow[]; sampled: SampledRow[] };
+
+/** A record as the first one of a frame, so that it can stand anywhere in one. */
+export function record(step: number, changes: Partial<RecordRows> = {}): StepRecordWire {
+  const { decisions = [], sampled = [], ...others } = changes;
   return {
     step,
     time: step,
     times: [0.1, 0.1, 0.2, 0.05, 0.05],
     arrivals: [],
-    decisions: [],
+    decisions: [
+      decisions.map((d) => d[0]),
+      decisions.map((d) => d[4]),
+      decisions.flatMap((d, place): [number, DecisionRow][] => (d[1] === "decode" ? [] : [[place, d]])),
+    ],
     block_events: [],
-    sampled: [],
+    sampled: [
+      sampled.map((s) => s[0]),
+      sampled.map((s) => s[1]),
+      sampled.map((s) => s[4]),
+      sampled.flatMap(([, , logprob, alternatives], place): [number, number, [number, number][]][] =>
+        logprob === null ? [] : [[place, logprob, alternatives]],
+      ),
+    ],
     finished: [],
     changes: [],
     num_scheduled_tokens: 0,
@@ -65,8 +82,13 @@ export function record(step: number, changes: Partial<StepRecordWire> = {}): Ste
     max_num_seqs: 4,
     num_free_blocks: 8,
     pool: [8, 4, "float32", 100],
-    ...changes,
+    ...others,
   };
+}
+
+/** What a page reads. */
+export function read(wire: StepRecordWire): StepRecord {
+  return new RecordReader().read(wire);
 }
 
 export function admitted(id: string, numTokens: number): DecisionRow {
@@ -136,6 +158,8 @@ export function shortRun(): StepRecordWire[] {
 export interface RecordedTrace {
   engine: EngineInfo;
   payload: FramePayload;
+  /** The first of the payload's records, written as one frame. */
+  frame: StepRecordWire[];
   /** What workbench/trace/metrics.py makes of the run. */
   latency: {
     samples: Record<"ttft" | "itl" | "e2e", { percentiles: number[]; edge: number; bins: number[] }>;

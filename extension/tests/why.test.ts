@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import type { Cause } from "../src/protocol.ts";
+import { type Cause, PROTOCOL_VERSION } from "../src/protocol.ts";
 import { ReplaySource } from "../src/replay_source.ts";
 import { Session } from "../src/session.ts";
 import { WhyQuestion } from "../src/views/why_question.ts";
@@ -18,7 +18,7 @@ function open(): { session: Session; source: FakeSource; question: WhyQuestion; 
   const session = new Session("e1");
   const source = new FakeSource();
   session.attach(source);
-  source.handlers!.hello(recordedTrace().engine, 1);
+  source.handlers!.hello(recordedTrace().engine, PROTOCOL_VERSION);
   source.handlers!.frame(payload(shortRun(), snapshot()), true);
   const question = new WhyQuestion(session, () => undefined);
   return { session, source, question, asked: () => source.commands.map((c) => [c.name, c.args]) };

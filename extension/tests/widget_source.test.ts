@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { PROTOCOL_VERSION } from "../src/protocol.ts";
 import { ReplaySource } from "../src/replay_source.ts";
 import type { SourceHandlers } from "../src/source.ts";
 import { WidgetSource } from "../src/widget_source.ts";
@@ -55,7 +56,7 @@ test("messages reach their handlers, and key frames and every tenth frame are ac
   const source = new WidgetSource(model);
   const stop = source.listen(handlers(log));
   source.subscribe();
-  model.receive({ type: "hello", protocol: 1, engine: recordedTrace().engine });
+  model.receive({ type: "hello", protocol: PROTOCOL_VERSION, engine: recordedTrace().engine });
   model.receive({ type: "frame", seq: 7, keyframe: true }, payload(shortRun(), snapshot()));
   for (const seq of [8, 9, 10, 11]) model.receive({ type: "frame", seq, keyframe: false }, payload([]));
   model.receive({ type: "reply", id: "x", ok: true });

@@ -49,20 +49,27 @@ def test_a_loaded_file_equals_the_live_trace(trace, tmp_path):
     assert again.records() == loaded.records()
 
 
-def test_a_file_of_the_first_schema_still_opens(trace, tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_older_schema_still_opens(trace, tmp_path, version):
     path = trace.save(tmp_path / "run.trace")
     lines = gzip.decompress(path.read_bytes()).decode().split("\n")
     header, base, *records = map(json.loads, lines[:-2])
-    header["schema_version"] = 1
-    base["num_blocks"], base["block_size"] = base.pop("pool")[:2]
-    for record in records:
-        del record["pool"]
+    header["schema_version"] = version
+    for record, live in zip(records, trace, strict=True):
+        record["decisions"], record["sampled"] = list(live.decisions), list(live.sampled)
+    if version == 1:
+        base["num_blocks"], base["block_size"] = base.pop("pool")[:2]
+        for record in records:
+            del record["pool"]
     write(
         path,
         "\n".join(map(json.dumps, [header, base, *records, {"end": True}])).replace('{"end": true}', '{"end":true}'),
     )
-    assert Trace.load(path).at(49).block_tables == trace.at(49).block_tables
-    assert Trace.load(path).record(49).pool[:3] == (12, 4, "auto")
+    loaded = Trace.load(path)
+    assert loaded.at(49).block_tables == trace.at(49).block_tables
+    assert [list(record.decisions) for record in loaded] == [list(record.decisions) for record in trace]
+    assert [len(record.sampled) for record in loaded] == [len(record.sampled) for record in trace]
+    assert loaded.record(49).pool[:3] == (12, 4, "auto" if version == 1 else trace.record(49).pool.kv_cache_dtype)
 
 
 def test_an_empty_trace_can_be_saved(tmp_path):
@@ -112,7 +119,7 @@ def test_what_is_no_trace_is_refused(trace, tmp_path):
 def test_an_interrupted_save_leaves_the_old_file(trace, tmp_path, monkeypatch):
     path = trace.save(tmp_path / "run.trace")
     before = path.read_bytes()
-    monkeypatch.setattr("workbench.trace.files.record_to_json", lambda record: 1 / 0)
+    monkeypatch.setattr("workbench.trace.files.RecordWriter.to_json", lambda writer, record: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trace.save(path)
     assert path.read_bytes() == before

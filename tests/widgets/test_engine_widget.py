@@ -11,7 +11,7 @@ from tests.engine.helpers import Engine, wait_until
 from workbench.core.errors import ConfigError, EngineClosedError
 from workbench.engine.client import EngineClient
 from workbench.trace import Replay
-from workbench.trace.wire import record_from_json, snapshot_from_json, snapshot_to_json
+from workbench.trace.wire import RecordReader, snapshot_from_json, snapshot_to_json
 from workbench.widgets import feed as feed_module
 from workbench.widgets.engine_widget import EngineWidget
 
@@ -51,8 +51,8 @@ class Page:
     def apply(self, payload):
         if "snapshot" in payload:
             self.replay = Replay(snapshot_from_json(payload["snapshot"]))
-        for record in payload["records"]:
-            self.replay.apply(record_from_json(record))
+        for record in map(RecordReader().from_json, payload["records"]):
+            self.replay.apply(record)
         self.texts.update(payload["texts"])
 
 

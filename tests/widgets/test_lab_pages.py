@@ -11,7 +11,7 @@ import pytest
 from tests.engine.helpers import Engine, wait_until
 from workbench.engine.client import EngineClient
 from workbench.trace import Replay
-from workbench.trace.wire import record_from_json, snapshot_from_json
+from workbench.trace.wire import RecordReader, snapshot_from_json
 from workbench.widgets import lab_pages
 from workbench.widgets.engine_summary import engine_summary, tokens_per_second
 from workbench.widgets.lab_pages import LabPages
@@ -133,8 +133,8 @@ def test_what_a_page_rebuilds_over_the_shared_comm_equals_the_engine(pages, engi
         frames = [buffers[0] for _, buffers in comm.messages("test", "frame")]
         replay = Replay(snapshot_from_json(frames[0]["snapshot"]))
         for frame in frames:
-            for record in frame["records"]:
-                replay.apply(record_from_json(record))
+            for record in map(RecordReader().from_json, frame["records"]):
+                replay.apply(record)
         return replay
 
     wait_until(lambda: comm.messages("test", "frame") and rebuilt().step == last)

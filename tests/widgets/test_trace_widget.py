@@ -7,7 +7,7 @@ import pytest
 from tests.engine.helpers import Engine
 from workbench.core.errors import ConfigError
 from workbench.trace import Replay, Trace
-from workbench.trace.wire import record_from_json, snapshot_from_json
+from workbench.trace.wire import RecordReader, snapshot_from_json
 from workbench.widgets import trace_widget
 from workbench.widgets.trace_widget import TraceWidget
 
@@ -26,8 +26,9 @@ def test_a_page_rebuilds_the_saved_trace(tmp_path, monkeypatch):
     frames = [payload for content, [payload] in sent[1:-1]]
     assert len(frames) > 2
     replay = Replay(snapshot_from_json(frames[0]["snapshot"]))
-    for record in (record for frame in frames for record in frame["records"]):
-        replay.apply(record_from_json(record))
+    for frame in frames:
+        for record in map(RecordReader().from_json, frame["records"]):
+            replay.apply(record)
     assert replay.snapshot() == saved.at()
     assert sent[0][0]["saved"] is True
     assert sent[-1][0]["error"]["kind"] == "SavedTraceError"

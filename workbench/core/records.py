@@ -15,7 +15,7 @@ from workbench.core.reasons import explain
 from workbench.core.scheduler_output import Action, Decision
 from workbench.core.units import time_text
 
-SCHEMA_VERSION = 2  # 1 had no pool in its records: it could not change
+SCHEMA_VERSION = 3  # 2 had decisions and sampled tokens as rows; 1 had no pool in its records: it could not change
 
 
 class BlockEventKind(StrEnum):

@@ -74,6 +74,10 @@ class Decisions(_Rows[Decision]):
         own = sum(d is not None and d.action is not Action.WAIT for d in self._noted)
         return 4 * len(self) + 8 * len(self._noted) + 200 * own
 
+    def columns(self) -> tuple[tuple[str, ...], list[int], tuple[Decision | None, ...]]:
+        """What it was made from: ids, num_computed of each, and what is noted."""
+        return self.request_ids, self._num_computed.tolist(), self._noted
+
     def apart(self) -> tuple[Sequence[int], Sequence[Decision]]:
         """num_computed of every request that decodes one token, and the decisions of the others: quick to add up."""
         if not self._noted:
@@ -108,6 +112,10 @@ class SampledTokens(_Rows[Sampled]):
         self._positions = array("i", positions)
         self._logprobs = logprobs or _NO_LOGPROBS
 
+    def columns(self) -> tuple[tuple[str, ...], list[int], list[int], Mapping[int, tuple[float | None, Alternatives]]]:
+        """What it was made from: ids, token ids, positions, log-probabilities."""
+        return self.request_ids, self._token_ids.tolist(), self._positions.tolist(), self._logprobs
+
     @property
     def num_bytes(self) -> int:
         """Memory of the columns, about, without the ids."""
@@ -134,6 +142,16 @@ def _without_logprob(request_id: str, token_id: int, position: int) -> Sampled:
 
 _NO_LOGPROBS: Mapping[int, tuple[float | None, Alternatives]] = MappingProxyType({})
 NOTHING_SAMPLED = SampledTokens((), (), (), _NO_LOGPROBS)
+
+
+def as_decisions(rows: Sequence[Decision]) -> Decisions:
+    """These rows as columns, themselves if they are."""
+    return rows if isinstance(rows, Decisions) else Packer().decisions(rows)
+
+
+def as_sampled(rows: Sequence[Sampled]) -> SampledTokens:
+    """These rows as columns, themselves if they are."""
+    return rows if isinstance(rows, SampledTokens) else Packer().sampled(rows)
 
 
 class Packer:

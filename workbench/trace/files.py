@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.records import SCHEMA_VERSION, Snapshot, StepRecord
-from workbench.core.rows import Packer
 from workbench.trace.progress import progress
-from workbench.trace.wire import dumps, record_from_json, record_to_json, snapshot_from_json, snapshot_to_json
+from workbench.trace.wire import RecordReader, RecordWriter, dumps, snapshot_from_json, snapshot_to_json
 
 FORMAT = "inference-workbench trace"
 END = '{"end":true}'
@@ -46,8 +45,9 @@ def write_trace(path: Path, content: TraceContent) -> None:
     with gzip.open(partial, "wb", compresslevel=6) as file:
         file.write(dumps(header) + b"\n")
         file.write(dumps(snapshot_to_json(content.base)) + b"\n")
+        writer = RecordWriter()
         for record in progress(content.records, "Saving the steps"):
-            file.write(dumps(record_to_json(record)) + b"\n")
+            file.write(dumps(writer.to_json(record)) + b"\n")
         file.write(END.encode() + b"\n")
     partial.replace(path)
 
@@ -75,9 +75,9 @@ def read_trace(path: Path) -> TraceContent:
                 header["info"].get("kv_bytes_per_block", 0),
             ]
         base = snapshot_from_json(first)
-        records, packers = [], (Packer(), Packer())
+        records, reader = [], RecordReader(header["schema_version"])
         for line in progress(range(2, count + 2), "Loading the steps"):
-            records.append(record_from_json({"pool": base.pool, **json.loads(lines[line])}, packers))
+            records.append(reader.from_json({"pool": base.pool, **json.loads(lines[line])}))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TraceFileError(f"{path} is damaged in line {line + 1}: {error}") from error
     return TraceContent(header["info"], texts, base, records)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from workbench.core.records import Snapshot, StepRecord
+from workbench.core.rows import as_sampled
 
 
 def tokens_in(records: Iterable[StepRecord], base: Snapshot | None = None) -> set[int]:
@@ -13,7 +14,8 @@ def tokens_in(records: Iterable[StepRecord], base: Snapshot | None = None) -> se
     for record in records:
         for arrival in record.arrivals:
             found.update(arrival.prompt_token_ids)
-        for sampled in record.sampled:
-            found.add(sampled.token_id)
-            found.update(token for token, _ in sampled.alternatives)
+        _, token_ids, _, logprobs = as_sampled(record.sampled).columns()
+        found.update(token_ids)
+        for _, alternatives in logprobs.values():
+            found.update(token for token, _ in alternatives)
     return found

@@ -23,7 +23,7 @@ from workbench.trace.replay import Replay
 from workbench.trace.size import record_bytes
 from workbench.trace.tokens import tokens_in
 from workbench.trace.why import Why, explain_life, why
-from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
+from workbench.trace.wire import dumps, records_to_json, snapshot_to_json
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
@@ -235,10 +235,11 @@ class Trace:
         lives = lives_of(progress(self.records(), "Reading the steps"))
         told = progress(lives.items(), "Explaining the requests", "request")
         answers = {name: explain_life(life).to_json() for name, life in told}
-        return render_html(self.info, self.payload(), answers, view, title)
+        [payload] = self.payloads(max(1, len(self)))
+        return render_html(self.info, payload, answers, view, title)
 
-    def payload(self) -> dict[str, Any]:
-        """The whole trace as one keyframe of the views' stream (extension/PROTOCOL.md)."""
+    def payloads(self, num_steps: int) -> list[dict[str, Any]]:
+        """The whole trace as frames of the views' stream, with at most so many steps each (extension/PROTOCOL.md)."""
         base, records = self.held()
         last = records[-1] if records else None
         status: dict[str, Any] = {
@@ -256,12 +257,12 @@ class Trace:
             "message": "a saved trace",
             "breakpoints": [],
         }
-        return {
-            "snapshot": snapshot_to_json(base),
-            "records": [record_to_json(record) for record in progress(records, "Packing the steps")],
-            "texts": self._texts(tokens_in(records, base)),
-            "status": status,
-        }
+        made: list[dict[str, Any]] = [
+            {"records": records_to_json(records[start : start + num_steps]), "texts": {}, "status": status}
+            for start in progress(range(0, max(1, len(records)), num_steps), "Packing the steps")
+        ]
+        made[0] |= {"snapshot": snapshot_to_json(base), "texts": self._texts(tokens_in(records, base))}
+        return made
 
     def _texts(self, tokens: set[int]) -> dict[int, str]:
         return {} if self.token_text is None else {token: self.token_text(token) for token in sorted(tokens)}

@@ -1,12 +1,18 @@
-"""Records and snapshots as JSON. Named tuples become arrays in field order, as extension/ has them in its types."""
+"""Records and snapshots as JSON. Named tuples become arrays in field order, as extension/ has them in its types.
+
+Records are written one after another, and most say of their requests what the one before said: who decodes, who waits
+for what. Only what is new is written (extension/PROTOCOL.md has the form), so that a page that is sent a few hundred
+steps a second costs the engine little.
+"""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workbench.core.config import PoolShape
 from workbench.core.records import (
+    SCHEMA_VERSION,
     Arrival,
     BlockEvent,
     BlockEventKind,
@@ -17,63 +23,118 @@ from workbench.core.records import (
     StepRecord,
     StepTimes,
 )
-from workbench.core.rows import Decisions, Packer, SampledTokens
+from workbench.core.rows import Decisions, Packer, SampledTokens, as_decisions, as_sampled
 from workbench.core.scheduler_output import Action, Decision, Reason
 
 _TIME_DIGITS = 7  # a tenth of a microsecond
 _DECODES, _NO_NUMBERS = [Action.DECODE, Reason.DECODE, 1], [0, 0, 0, ""]
+_ROWS_SCHEMA = 2  # the last one with decisions and sampled tokens as rows
 
 
-def record_to_json(record: StepRecord) -> dict[str, Any]:
-    """A record as a JSON-ready mapping with StepRecord's field names."""
-    return {
-        "step": record.step,
-        "time": round(record.time, _TIME_DIGITS),
-        "times": StepTimes(*[round(seconds, _TIME_DIGITS) for seconds in record.times]),
-        "arrivals": record.arrivals,
-        "decisions": list(record.decisions),
-        "block_events": record.block_events,
-        "sampled": list(record.sampled),
-        "finished": record.finished,
-        "changes": record.changes,
-        "num_scheduled_tokens": record.num_scheduled_tokens,
-        "token_budget": record.token_budget,
-        "max_num_seqs": record.max_num_seqs,
-        "num_free_blocks": record.num_free_blocks,
-        "pool": record.pool,
-    }
+class RecordWriter:
+    """Writes records that are read in the same order, from the first one on, by one RecordReader."""
+
+    def __init__(self) -> None:
+        self._deciding: tuple[str, ...] | None = None
+        self._noted: tuple[Decision | None, ...] | None = None
+        self._sampling: tuple[str, ...] | None = None
+
+    def to_json(self, record: StepRecord) -> dict[str, Any]:
+        """A record as a JSON-ready mapping with StepRecord's field names."""
+        return {
+            "step": record.step,
+            "time": round(record.time, _TIME_DIGITS),
+            "times": [round(seconds, _TIME_DIGITS) for seconds in record.times],
+            "arrivals": record.arrivals,
+            "decisions": self._decisions(as_decisions(record.decisions)),
+            "block_events": record.block_events,
+            "sampled": self._sampled(as_sampled(record.sampled)),
+            "finished": record.finished,
+            "changes": record.changes,
+            "num_scheduled_tokens": record.num_scheduled_tokens,
+            "token_budget": record.token_budget,
+            "max_num_seqs": record.max_num_seqs,
+            "num_free_blocks": record.num_free_blocks,
+            "pool": record.pool,
+        }
+
+    def _decisions(self, rows: Decisions) -> list[Any]:
+        """[ids, computed tokens, [[place, Decision] of those that do not just decode]]; null: as it was."""
+        ids, num_computed, noted = rows.columns()
+        same_ids, same_noted = ids == self._deciding, noted == self._noted
+        self._deciding, self._noted = ids, noted
+        told = None if same_noted else [(place, row) for place, row in enumerate(noted) if row is not None]
+        return [None if same_ids else ids, num_computed, told]
+
+    def _sampled(self, rows: SampledTokens) -> list[Any]:
+        """[ids, tokens, positions, [[place, logprob, alternatives] where asked for]]; null: as it was."""
+        ids, token_ids, positions, logprobs = rows.columns()
+        same_ids = ids == self._sampling
+        self._sampling = ids
+        told = [(place, *found) for place, found in logprobs.items()]
+        return [None if same_ids else ids, token_ids, positions, told]
 
 
-def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as a JSON-ready mapping with Snapshot's field names."""
-    return {name: getattr(snapshot, name) for name in Snapshot.__slots__}
+def records_to_json(records: Iterable[StepRecord]) -> list[dict[str, Any]]:
+    """Records that stand together in one message or page."""
+    return list(map(RecordWriter().to_json, records))
 
 
-def record_from_json(value: Mapping[str, Any], packers: tuple[Packer, Packer] | None = None) -> StepRecord:
-    """What record_to_json gave, its times rounded. Raises KeyError, TypeError or ValueError for anything else.
+class RecordReader:
+    """Reads what a RecordWriter wrote, in its order. What stays the same from record to record is shared."""
 
-    packers: for decisions and sampled tokens, so that records read one after another share what is equal.
-    """
-    of_decisions, of_sampled = packers or (Packer(), Packer())
-    return StepRecord(
-        step=int(value["step"]),
-        time=float(value["time"]),
-        times=StepTimes(*map(float, value["times"])),
-        arrivals=tuple(Arrival(*_tuples(item)) for item in value["arrivals"]),
-        decisions=_decisions(value["decisions"], of_decisions),
-        block_events=tuple(BlockEvent(BlockEventKind(item[0]), *item[1:]) for item in value["block_events"]),
-        sampled=_sampled(value["sampled"], of_sampled),
-        finished=tuple(Finished(*item) for item in value["finished"]),
-        changes=tuple(SettingChange(*item) for item in value["changes"]),
-        num_scheduled_tokens=int(value["num_scheduled_tokens"]),
-        token_budget=int(value["token_budget"]),
-        max_num_seqs=int(value["max_num_seqs"]),
-        num_free_blocks=int(value["num_free_blocks"]),
-        pool=PoolShape(*value["pool"]),
-    )
+    def __init__(self, schema_version: int = SCHEMA_VERSION) -> None:
+        self._rows = schema_version <= _ROWS_SCHEMA
+        self._of_decisions, self._of_sampled = Packer(), Packer()
+        self._deciding: tuple[str, ...] = ()
+        self._noted: tuple[Decision | None, ...] = ()
+        self._sampling: tuple[str, ...] = ()
+
+    def from_json(self, value: Mapping[str, Any]) -> StepRecord:
+        """The record, its times rounded. Raises KeyError, TypeError or ValueError for anything else than one."""
+        decided, sampled = value["decisions"], value["sampled"]
+        return StepRecord(
+            step=int(value["step"]),
+            time=float(value["time"]),
+            times=StepTimes(*map(float, value["times"])),
+            arrivals=tuple(Arrival(*_tuples(item)) for item in value["arrivals"]),
+            decisions=_decisions_of_rows(decided, self._of_decisions) if self._rows else self._decisions(*decided),
+            block_events=tuple(BlockEvent(BlockEventKind(item[0]), *item[1:]) for item in value["block_events"]),
+            sampled=_sampled_of_rows(sampled, self._of_sampled) if self._rows else self._sampled(*sampled),
+            finished=tuple(Finished(*item) for item in value["finished"]),
+            changes=tuple(SettingChange(*item) for item in value["changes"]),
+            num_scheduled_tokens=int(value["num_scheduled_tokens"]),
+            token_budget=int(value["token_budget"]),
+            max_num_seqs=int(value["max_num_seqs"]),
+            num_free_blocks=int(value["num_free_blocks"]),
+            pool=PoolShape(*value["pool"]),
+        )
+
+    def _decisions(self, ids: Any, num_computed: Any, told: Any) -> Decisions:
+        if ids is not None:
+            self._deciding = tuple(ids)
+        if told is not None:
+            noted: list[Decision | None] = [None] * len(self._deciding)
+            for place, row in told:
+                noted[place] = _decision(row)
+            self._noted = tuple(noted) if told else ()
+        _equally_long(self._deciding, num_computed, self._noted or num_computed)
+        return Decisions(self._deciding, num_computed, self._noted)
+
+    def _sampled(self, ids: Any, token_ids: Any, positions: Any, told: Any) -> SampledTokens:
+        if ids is not None:
+            self._sampling = tuple(ids)
+        _equally_long(self._sampling, token_ids, positions)
+        logprobs = {place: (logprob, _tuples(alternatives)) for place, logprob, alternatives in told}
+        return SampledTokens(self._sampling, token_ids, positions, logprobs)
 
 
-def _decisions(rows: Sequence[Any], packer: Packer) -> Decisions:
+def _equally_long(*columns: Sequence[Any]) -> None:
+    if len(set(map(len, columns))) > 1:
+        raise ValueError("columns of one record differ in length")
+
+
+def _decisions_of_rows(rows: Sequence[Any], packer: Packer) -> Decisions:
     """Rows as Decisions, without a Decision for each that decodes."""
     noted = [None if row[1:4] == _DECODES and row[5:] == _NO_NUMBERS else _decision(row) for row in rows]
     ids = packer.ids([row[0] for row in rows])
@@ -84,10 +145,15 @@ def _decision(row: Sequence[Any]) -> Decision:
     return Decision(row[0], Action(row[1]), Reason(row[2]), *row[3:])
 
 
-def _sampled(rows: Sequence[Any], packer: Packer) -> SampledTokens:
+def _sampled_of_rows(rows: Sequence[Any], packer: Packer) -> SampledTokens:
     details = {i: (row[2], _tuples(row[3])) for i, row in enumerate(rows) if row[2] is not None}
     ids = packer.ids([row[0] for row in rows])
     return SampledTokens(ids, [row[1] for row in rows], [row[4] for row in rows], details)
+
+
+def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as a JSON-ready mapping with Snapshot's field names."""
+    return {name: getattr(snapshot, name) for name in Snapshot.__slots__}
 
 
 def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:

@@ -22,7 +22,7 @@ from workbench.lockstep_job import LockstepJob, lockstep_rows
 from workbench.quality.outputs import side_name
 from workbench.trace import Trace, TraceRangeError
 from workbench.trace.tokens import tokens_in
-from workbench.trace.wire import dumps, record_to_json, snapshot_to_json
+from workbench.trace.wire import dumps, records_to_json, snapshot_to_json
 
 Send = Callable[[dict[str, Any], list[bytes]], None]
 
@@ -35,7 +35,7 @@ HEARTBEAT_SECONDS = 1.0
 JOB_SECONDS = 0.1  # between two frames while the engine idles and something goes on beside it
 MAX_UNACKNOWLEDGED = 30
 SILENCE_SECONDS = 30.0
-FRAME_STEPS = 1000  # most records in a frame
+FRAME_STEPS = 250  # most records in a frame: while they are written the engine waits for the interpreter
 BACKLOG_STEPS = 5000  # a page that joins late or fell behind starts so many steps back
 
 
@@ -169,7 +169,7 @@ class _Page:
             tokens = tokens_in((), base)
         self._next_step = records[-1].step + 1 if records else start
         self.num_steps = len(records)
-        payload["records"] = [record_to_json(record) for record in records]
+        payload["records"] = records_to_json(records)
         tokens |= tokens_in(records)
         tokens |= self._add_compared(client, payload)
         payload["texts"] = self._texts(client, tokens)

@@ -83,19 +83,16 @@ class TraceWidget(ViewWidget):
 
     def _send_all(self) -> None:
         self.send({"type": "hello", "protocol": PROTOCOL_VERSION, "engine": self._trace.info, "saved": True})
-        payload = self._trace.payload()
-        self._status = payload["status"]
-        records = payload["records"]
-        for start in range(0, max(1, len(records)), FRAME_STEPS):
-            first = {"snapshot": payload["snapshot"], "texts": payload["texts"]} if start == 0 else {}
-            self._send_frame(records[start : start + FRAME_STEPS], first)
+        for payload in self._trace.payloads(FRAME_STEPS):
+            self._status = payload["status"]
+            self._send_frame(payload)
 
     def _send_progress(self) -> None:
         if self._status:  # a page that was sent the trace
-            self._send_frame([], {})
+            self._send_frame({"records": [], "texts": {}})
 
-    def _send_frame(self, records: list[Any], first: dict[str, Any]) -> None:
+    def _send_frame(self, payload: dict[str, Any]) -> None:
         self._seq += 1
         jobs = {} if self._what_if is None else {"what_if": self._what_if.progress()}
-        payload = {"records": records, "texts": {}, "status": {**self._status, "jobs": jobs}, **first}
-        self.send({"type": "frame", "seq": self._seq, "keyframe": bool(first)}, [dumps(payload)])
+        message = {"type": "frame", "seq": self._seq, "keyframe": "snapshot" in payload}
+        self.send(message, [dumps({**payload, "status": {**self._status, "jobs": jobs}})])
