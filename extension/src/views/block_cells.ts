@@ -18,7 +18,12 @@ export interface CellScene {
   readonly box: Box;
   /** Blocks that stand out; null if all are equal. */
   readonly lit: ReadonlySet<number> | null;
+  /** True if every cell is there in its colour: only those that are more than that are drawn. */
+  readonly coloured: boolean;
 }
+
+/** From this size on, in CSS pixels, a cell has its block's number in it. */
+const NUMBERED = 30;
 
 /** Draw the visible cells; the target's unit must be device pixels. */
 export function drawCells(target: CanvasRenderingContext2D, scene: CellScene): void {
@@ -54,20 +59,12 @@ function drawCell(
   const { scale } = scene.box;
   const owner = colours.owner[block]!;
   const colour = scene.palette[colours.index[block]!]!;
-  target.fillStyle = theme.free;
-  target.fillRect(x, y, size, size);
   const share = owner === "" ? 1 : fill(state, owner, placeIn(state, owner, block));
-  if (share < 1) {
-    target.fillStyle = css(colour, 0.32);
-    target.fillRect(x, y, size, size);
-  }
-  const filled = Math.round(size * share);
-  target.fillStyle = css(colour);
-  target.fillRect(x, y + size - filled, size, filled);
+  if (!scene.coloured || share < 1) drawFill(target, colour, theme, share, x, y, size);
   if (state.refCounts[block]! > 1) markShared(target, scene, x, y, size, state.refCounts[block]!, colour);
   const rank = owner === "" ? next.indexOf(block) : -1;
   // Both a number and its place in the queue of free blocks need more room than a number.
-  if (size >= (rank < 0 ? 30 : 40) * scale) {
+  if (size >= (rank < 0 ? NUMBERED : 40) * scale) {
     target.textAlign = "left";
     target.fillStyle = inkOn(colour);
     const alpha = target.globalAlpha;
@@ -79,13 +76,34 @@ function drawCell(
   if (owner !== "") return;
   target.fillStyle = css(rgb(inkOn(colour)), 0.75);
   if (rank >= 0) {
-    const name = size >= 30 * scale ? NEXT_NAMES[rank]! : String(rank + 1);
+    const name = size >= NUMBERED * scale ? NEXT_NAMES[rank]! : String(rank + 1);
     target.fillText(name, x + size / 2, y + size / 2 + scale * 0.5);
   } else if (state.hashes[block] !== "") {
     target.beginPath();
     target.arc(x + size / 2, y + size / 2, Math.max(1.2 * scale, Math.min(size * 0.09, 3 * scale)), 0, 2 * Math.PI);
     target.fill();
   }
+}
+
+/** As high as the block is full, over a paler shade of its colour. */
+function drawFill(
+  target: CanvasRenderingContext2D,
+  colour: Rgb,
+  theme: Theme,
+  share: number,
+  x: number,
+  y: number,
+  size: number,
+): void {
+  target.fillStyle = theme.free;
+  target.fillRect(x, y, size, size);
+  if (share < 1) {
+    target.fillStyle = css(colour, 0.32);
+    target.fillRect(x, y, size, size);
+  }
+  const filled = Math.round(size * share);
+  target.fillStyle = css(colour);
+  target.fillRect(x, y + size - filled, size, filled);
 }
 
 /** A corner in the ink's colour, and the count where there is room: sharing must be seen without colour. */

@@ -80,6 +80,8 @@ class BlocksView implements View {
   private pointer: MouseEvent | null = null;
   private drag: { x: number; y: number; moved: boolean; map: boolean } | null = null;
   private legendKey = "";
+  /** Blocks used, cached and free. */
+  private readonly counts = [h("span"), h("span"), h("span")] as const;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
@@ -160,16 +162,19 @@ class BlocksView implements View {
     const table = request === null ? undefined : state.blockTables.get(request);
     target.save();
     target.setTransform(1, 0, 0, 1, 0, 0);
-    if (this.detailed) {
-      const lit = table === undefined ? null : new Set(table);
-      drawCells(target, { state, colours: this.colours, palette, theme, layout: this.layout, box: this.box, lit });
-    } else {
-      this.raster.draw(target, this.layout);
+    const lit = table === undefined ? null : new Set(table);
+    const { detailed } = this;
+    // Dimmed cells are drawn one by one, as dimmed lines between them would be seen.
+    const coloured = lit === null || !detailed;
+    if (coloured) this.raster.draw(target, this.layout);
+    if (!detailed && table !== undefined) {
       const colourOf = (block: number): Rgb => palette[this.colours.index[block]!]!;
-      if (table !== undefined) {
-        this.raster.drawLit(target, this.layout, this.box, table, colourOf, rgb(theme.panel));
-      }
-      this.raster.drawGaps(target, this.layout, this.box, theme.panel);
+      this.raster.drawLit(target, this.layout, this.box, table, colourOf, rgb(theme.panel));
+    }
+    if (coloured) this.raster.drawGaps(target, this.layout, this.box, theme.panel);
+    if (detailed) {
+      const { colours, layout, box } = this;
+      drawCells(target, { state, colours, palette, theme, layout, box, lit, coloured });
     }
     target.restore();
     this.drawStepEvents(state);
@@ -419,18 +424,22 @@ class BlocksView implements View {
     const theme = this.context.theme();
     const used = state.numUsed;
     const cached = state.numCachedFree;
-    const key = [this.mode, used, cached, state.numBlocks, theme.dark].join();
+    const words = [`${int(used)} used`, `${int(cached)} cached`, `${int(state.free.size - cached)} free`];
+    words.forEach((text, i) => setText(this.counts[i]!, text));
+    const held = `${int(used)} of ${int(state.numBlocks)} blocks in use, ${int(cached)} cached`;
+    setAttribute(this.surface.canvas, "aria-label", `Map of the KV cache blocks: ${held}`);
+    const key = `${this.mode} ${theme.dark}`;
     if (key === this.legendKey) return;
     this.legendKey = key;
-    const item = (swatch: string, text: string): HTMLElement =>
-      h("span", {}, h("i", { class: "iw-swatch", style: `background:${swatch}` }), text);
+    const item = (swatch: string, count: HTMLElement): HTMLElement =>
+      h("span", {}, h("i", { class: "iw-swatch", style: `background:${swatch}` }), count);
     const ramp = `linear-gradient(90deg, ${[0, 0.5, 1].map((t) => css(heat(theme, t))).join(", ")})`;
     const scale = (from: string, to: string): HTMLElement =>
       h("span", {}, from, h("i", { class: "iw-swatch iw-ramp", style: `background:${ramp}` }), to);
     const counts = [
-      item(this.mode === "state" ? theme.used : theme.fg2, `${int(used)} used`),
-      item(theme.cached, `${int(cached)} cached`),
-      item(theme.free, `${int(state.free.size - cached)} free`),
+      item(this.mode === "state" ? theme.used : theme.fg2, this.counts[0]),
+      item(theme.cached, this.counts[1]),
+      item(theme.free, this.counts[2]),
     ];
     const keys: Record<BlockMode, HTMLElement[]> = {
       owner: counts,
@@ -440,8 +449,6 @@ class BlocksView implements View {
       next: [scale("last", "next to be reused")],
     };
     this.legend.replaceChildren(...keys[this.mode], h("span", {}, h("i", { class: "iw-swatch iw-shared" }), "shared"));
-    const held = `${int(used)} of ${int(state.numBlocks)} blocks in use, ${int(cached)} cached`;
-    setAttribute(this.surface.canvas, "aria-label", `Map of the KV cache blocks: ${held}`);
   }
 
   /** What is known of the picked block stays under the map, where a screen reader finds it too. */

@@ -4,7 +4,7 @@ import { int, percent, rate } from "../format.ts";
 import type { CommandArgs, CommandName, EngineMode } from "../protocol.ts";
 import type { Session } from "../session.ts";
 import type { TraceEvent } from "../trace_types.ts";
-import { h, setAttribute, setText } from "../ui/dom.ts";
+import { h, setAttribute, setText, setValue } from "../ui/dom.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { breakpointPicker, stopReason } from "./breakpoints.ts";
 import { positionOf, SLIDER_MAX, speedAt } from "./speed.ts";
@@ -213,7 +213,7 @@ class ControlsView implements View {
     setText(this.toggle, paused ? "▶ Resume" : "▮▮ Pause");
     this.toggle.title = paused ? "Go on (space)" : "Pause before the next step (space)";
     setAttribute(this.toggle, "data-testid", paused ? "resume" : "pause");
-    this.speed.value = String(this.wantedSpeed ?? positionOf(status?.speed ?? null));
+    setValue(this.speed, String(this.wantedSpeed ?? positionOf(status?.speed ?? null)));
     setText(this.speedText, rate(speedAt(Number(this.speed.value))));
     setAttribute(this.live, "aria-pressed", String(cursor === "live"));
     const at = cursor === "live" ? (store.head?.step ?? status?.step ?? -1) : cursor;
@@ -223,7 +223,7 @@ class ControlsView implements View {
     this.position.classList.toggle("iw-past", cursor !== "live");
     setText(this.play, session.playback.playing ? "▮▮" : "▷");
     setAttribute(this.play, "aria-pressed", String(session.playback.playing));
-    this.eventKind.value = session.eventKind ?? "";
+    setValue(this.eventKind, session.eventKind ?? "");
     this.why.hidden = session.selection.request === null;
     setText(this.why, `why ${session.selection.request ?? ""}?`);
     this.drawStats();
@@ -258,7 +258,7 @@ class ControlsView implements View {
     for (const name of ["max_num_seqs", "max_num_batched_tokens"] as const) {
       const field = this.knobs[name];
       if (status !== null && document.activeElement !== field && field.dataset["changed"] === undefined) {
-        field.value = String(status[name]);
+        setValue(field, String(status[name]));
       }
     }
     this.markChanged();
@@ -273,7 +273,7 @@ class ControlsView implements View {
     if (names.join("\n") !== Array.from(this.policy.options, (o) => o.value).join("\n")) {
       this.policy.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
     }
-    this.policy.value = this.wantedPolicy ?? now;
+    setValue(this.policy, this.wantedPolicy ?? now);
     this.policy.disabled = !this.session.commandable;
   }
 

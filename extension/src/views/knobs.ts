@@ -3,7 +3,7 @@
 import { seconds } from "../format.ts";
 import type { Change, Knobs, KnobValue } from "../protocol.ts";
 import { CommandFailure } from "../session.ts";
-import { h, setAttribute, setText } from "../ui/dom.ts";
+import { h, setAttribute, setText, setValue } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
@@ -537,7 +537,7 @@ function setBounds(input: HTMLInputElement, [min, max, step]: readonly [number, 
 
 /** Show a value unless the reader is just setting it. */
 function keep(input: HTMLInputElement | HTMLSelectElement, value: string): void {
-  if (document.activeElement !== input && input.value !== value) input.value = value;
+  if (document.activeElement !== input) setValue(input, value);
 }
 
 function mark(element: HTMLElement, changed: boolean): void {

@@ -190,7 +190,8 @@ class PlaygroundView implements View {
   }
 
   private drawLegend(): void {
-    const key = `${this.shading} ${this.context.theme().dark} ${typicalGap(this.session.store).toPrecision(2)}`;
+    const gap = this.shading === "latency" ? typicalGap(this.session.store).toPrecision(2) : "";
+    const key = `${this.shading} ${this.context.theme().dark} ${gap}`;
     if (this.legend.dataset["key"] === key) return;
     this.legend.dataset["key"] = key;
     this.legend.replaceChildren(...shadeLegend(this.shading, this.session.store, this.context.theme()));

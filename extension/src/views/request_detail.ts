@@ -3,7 +3,7 @@
 import { int, seconds } from "../format.ts";
 import type { Cause, CommandArgs, CommandName } from "../protocol.ts";
 import { reasonLabel } from "../reasons.ts";
-import { h, setAttribute, setText } from "../ui/dom.ts";
+import { h, setAttribute, setText, setValue } from "../ui/dom.ts";
 import type { ViewContext } from "../ui/stage.ts";
 import type { RequestInfo } from "../trace_types.ts";
 import type { RequestRow } from "./request_rows.ts";
@@ -197,7 +197,7 @@ export class RequestDetail {
     this.actions.hidden = info.ending !== null || session.cursor !== "live" || !session.commandable;
     this.front.hidden = place < 0;
     this.front.disabled = place === 0;
-    if (document.activeElement !== this.priority) this.priority.value = String(info.priority);
+    if (document.activeElement !== this.priority) setValue(this.priority, String(info.priority));
   }
 
   private doPriority(): void {

@@ -11,6 +11,7 @@ import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
+import { BarRaster } from "./bar_raster.ts";
 import { type AxisUnit, ticks, TimelineAxis } from "./timeline_axis.ts";
 import { drawRows, layoutRows, type RowLayout } from "./timeline_rows.ts";
 import { drawStripFrame, STRIP_GAP, stripLayout, type StripStyle } from "./timeline_strips.ts";
@@ -35,6 +36,7 @@ class TimelineView implements View {
   private readonly surface: Surface;
   private readonly card: HoverCard;
   private readonly axis = new TimelineAxis();
+  private readonly bars = new BarRaster();
   private readonly legend = h("div", { class: "iw-legend" });
   private readonly empty = emptyState("No steps yet", "Type a prompt in the playground, or run", "llm.generate(…)");
   private readonly stage: HTMLElement;
@@ -120,20 +122,7 @@ class TimelineView implements View {
       lit: litHere,
       selected: selected?.id ?? null,
     });
-    const style: StripStyle = { context, theme, axis: this.axis, store, selected };
-    const at = this.pointedStep() ?? store.stepAt(session.cursor);
-    const { strips, pitch } = stripLayout(roomForStrips(this.surface.height));
-    strips.forEach((strip, i) => {
-      const height = pitch - STRIP_GAP;
-      const top = this.surface.height - (strips.length - i) * pitch + STRIP_GAP - 2;
-      drawStripFrame(style, strip, at, top, height);
-      context.save();
-      context.beginPath();
-      context.rect(this.axis.left, top, this.axis.right - this.axis.left, height);
-      context.clip();
-      strip.draw(style, top, height);
-      context.restore();
-    });
+    this.drawStrips({ context, bars: this.bars, theme, axis: this.axis, store, selected });
     this.drawCursor(theme);
     this.drawLegend(theme);
     this.followButton.classList.toggle("iw-quiet", this.axis.follow);
@@ -188,6 +177,29 @@ class TimelineView implements View {
     const name = axis.unit === "step" ? "step" : "engine time";
     // In a narrow timeline the place is wanted for how many requests are above.
     if (axis.left > 120 || this.rows!.above === 0) context.fillText(name, 8, 9);
+  }
+
+  private drawStrips(style: StripStyle): void {
+    const { axis, surface } = this;
+    const { context, bars, store } = style;
+    const { strips, pitch } = stripLayout(roomForStrips(surface.height));
+    if (strips.length === 0) return;
+    const at = this.pointedStep() ?? store.stepAt(this.context.session.cursor);
+    const height = pitch - STRIP_GAP;
+    const [left, width] = [axis.left, axis.right - axis.left];
+    const topOf = (i: number): number => surface.height - (strips.length - i) * pitch + STRIP_GAP - 2;
+    bars.begin(left, topOf(0), width, surface.height - topOf(0), surface.scale);
+    strips.forEach((strip, i) => {
+      drawStripFrame(style, strip, at, topOf(i), height);
+      strip.drawBars(style, topOf(i), height);
+    });
+    bars.draw(context);
+    context.save();
+    context.beginPath();
+    context.rect(left, topOf(0), width, surface.height);
+    context.clip();
+    strips.forEach((strip, i) => strip.drawLines?.(style, topOf(i), height));
+    context.restore();
   }
 
   private drawCursor(theme: Theme): void {

@@ -5,10 +5,12 @@ import type { PoolShape, Reason } from "../generated.ts";
 import type { TraceStore } from "../store.ts";
 import type { RequestInfo, Step } from "../trace_types.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
+import type { BarRaster } from "./bar_raster.ts";
 import type { TimelineAxis } from "./timeline_axis.ts";
 
 export interface StripStyle {
   readonly context: CanvasRenderingContext2D;
+  readonly bars: BarRaster;
   readonly theme: Theme;
   readonly axis: TimelineAxis;
   readonly store: TraceStore;
@@ -27,7 +29,9 @@ export interface Strip {
   readout(step: Step | null, store: TraceStore): string;
   /** What its colours mean, as far as the legend above does not say it. */
   keys(step: Step | null, theme: Theme): readonly (readonly [colour: string, text: string])[];
-  draw(style: StripStyle, top: number, height: number): void;
+  drawBars(style: StripStyle, top: number, height: number): void;
+  /** What is drawn over the bars. */
+  drawLines?(style: StripStyle, top: number, height: number): void;
 }
 
 const REASON_ORDER: readonly Reason[] = [
@@ -51,7 +55,8 @@ export const STRIPS: readonly Strip[] = [
     readout: (step) =>
       step === null ? "" : `${int(step.record.num_scheduled_tokens)} / ${int(step.record.token_budget)} tok`,
     keys: () => [["", "√ scale"]],
-    draw: drawBatch,
+    drawBars: drawBatch,
+    drawLines: drawBudget,
   },
   {
     id: "kv",
@@ -61,14 +66,14 @@ export const STRIPS: readonly Strip[] = [
       [theme.used, "used"],
       [theme.cached, "cached"],
     ],
-    draw: drawKv,
+    drawBars: drawKv,
   },
   {
     id: "queue",
     title: "Queue",
     readout: (step) => (step === null ? "" : `${int(step.numWaiting)} waiting`),
     keys: () => [["", "by reason"]],
-    draw: drawQueue,
+    drawBars: drawQueue,
   },
   {
     id: "times",
@@ -81,7 +86,7 @@ export const STRIPS: readonly Strip[] = [
             .sort((a, b) => step.record.times[b] - step.record.times[a])
             .slice(0, 2)
             .map((phase) => [theme.phases[phase], phase] as const),
-    draw: drawTimes,
+    drawBars: drawTimes,
   },
 ];
 
@@ -98,26 +103,34 @@ export function stripLayout(room: number): { strips: readonly Strip[]; pitch: nu
 }
 
 /** Tokens on a square-root scale: a decode is one token and a prefill hundreds, and both must be seen. */
-function drawBatch(style: StripStyle, top: number, height: number): void {
-  const { context, theme, store, axis } = style;
+function batchScale({ store, axis }: StripStyle, top: number, height: number): (tokens: number) => number {
   const [first, last] = axis.visible(store);
   let largest = 1;
   for (let i = first; i <= last; i++) {
     const { record } = store.steps[i]!;
     largest = Math.max(largest, record.token_budget, record.num_scheduled_tokens);
   }
-  const y = (tokens: number): number => top + height * (1 - Math.sqrt(tokens / largest));
-  const { selected } = style;
+  return (tokens) => top + height * (1 - Math.sqrt(tokens / largest));
+}
+
+function drawBatch(style: StripStyle, top: number, height: number): void {
+  const { bars, theme, selected } = style;
+  const y = batchScale(style, top, height);
   const share = (step: Step): number =>
     selected === null ? 0 : (step.record.decisions.find((d) => d.request_id === selected.id)?.num_tokens ?? 0);
   columns(style, (x, width, step) => {
     const { prefillTokens, decodeTokens } = step;
-    bar(context, theme.decode, x, y(decodeTokens), width, top + height);
-    bar(context, theme.prefill, x, y(decodeTokens + prefillTokens), width, y(decodeTokens));
+    bars.bar(theme.decode, x, y(decodeTokens), width, top + height);
+    bars.bar(theme.prefill, x, y(decodeTokens + prefillTokens), width, y(decodeTokens));
     const own = share(step);
-    if (selected !== null && own > 0) bar(context, theme.request(selected.colour), x, y(own), width, top + height);
+    if (selected !== null && own > 0) bars.bar(theme.request(selected.colour), x, y(own), width, top + height);
   });
-  // The budget may be changed while the engine runs: its line follows.
+}
+
+/** The budget may be changed while the engine runs: its line follows. */
+function drawBudget(style: StripStyle, top: number, height: number): void {
+  const { context, theme } = style;
+  const y = batchScale(style, top, height);
   context.strokeStyle = theme.danger;
   context.lineWidth = 1;
   context.setLineDash([4, 3]);
@@ -187,7 +200,6 @@ function drawTimes(style: StripStyle, top: number, height: number): void {
 }
 
 function stack(style: StripStyle, top: number, height: number, largest: number, bands: readonly Band[]): void {
-  const { context } = style;
   const bottom = top + height;
   columns(style, (x, width, step) => {
     let y = bottom;
@@ -195,23 +207,10 @@ function stack(style: StripStyle, top: number, height: number, largest: number, 
       const value = band.value(step);
       if (value <= 0) continue;
       const next = Math.max(top, y - (height * value) / largest);
-      bar(context, band.colour, x, next, width, y);
+      style.bars.bar(band.colour, x, next, width, y);
       y = next;
     }
   });
-}
-
-function bar(
-  context: CanvasRenderingContext2D,
-  colour: string,
-  x: number,
-  top: number,
-  width: number,
-  bottom: number,
-): void {
-  if (bottom <= top) return;
-  context.fillStyle = colour;
-  context.fillRect(x, top, width, bottom - top);
 }
 
 /** Call `draw` for each step in view; where several share a pixel, for the largest batch among them. */
