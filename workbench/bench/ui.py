@@ -2,16 +2,18 @@
 
 import os
 import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from workbench.bench.ui_page import Bridge, browser_seconds, headless_browser, lower_priority, unseen_page
-from workbench.bench.workloads import workload
+from workbench.bench.ui_page import Bridge, browser_seconds, headless_browser, unseen_page
 from workbench.core.config import DEFAULT_TRACE_STEPS
 from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
+from workbench.engine.handle import RequestHandle
 from workbench.llm import LLM
 from workbench.trace.metrics import percentile
 
@@ -19,6 +21,9 @@ SIZE = {"width": 1600, "height": 1000}
 UPDATES = 20  # a second
 BLOCKS = 100_000
 FRAME_SECONDS = 10.0
+SETTLE_SECONDS, WINDOW_SECONDS = 0.3, 2.0
+WINDOWS = 5  # of each kind in a round
+STORY = "Once upon a time there was a little girl who"
 SAMPLES = 30  # of a soak
 READY = "() => window.bench?.frames > 0"
 # What page and trace keep in a soak: a tenth and a fiftieth of the usual, full early, so what grows then is a leak.
@@ -35,8 +40,6 @@ def ui_rows(rounds: int, soak: float) -> Rows:
     """soak: seconds with the dashboard open and traffic running, 0 for none."""
     with headless_browser() as browser:
         rows = [*_frames(browser), *_cost(browser, rounds)]
-    with headless_browser() as browser:  # not everybody may raise a priority again
-        rows += _cost_of_the_engine_first(browser, rounds)
     if soak > 0:
         with headless_browser() as browser:
             rows += _soak(browser, soak)
@@ -48,7 +51,7 @@ def _row(what: str, value: float, unit: str, note: str) -> dict[str, Any]:
 
 
 def _ratio(what: str, ratios: list[float], note: str) -> dict[str, Any]:
-    story = f"{len(ratios)} rounds, {min(ratios):.3f} to {max(ratios):.3f}; {note}"
+    story = f"{len(ratios)} times, {min(ratios):.3f} to {max(ratios):.3f}; {note}"
     return _row(what, statistics.median(ratios), "ratio", story)
 
 
@@ -97,65 +100,69 @@ def _frames(browser: Any) -> Rows:
 
 
 @contextmanager
-def _load(name: str) -> Iterator[tuple[LLM, Callable[[], float]]]:
-    """An engine, and what runs a workload on it flat out and tells the seconds."""
-    with LLM(max_num_seqs=16) as llm:
-        items = workload(name, llm.model.vocab_size)
-        prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
-        params = [SamplingParams(temperature=0.0, max_tokens=item.num_tokens, ignore_eos=True) for item in items]
-
-        def seconds() -> float:
-            began = time.perf_counter()
-            llm.generate(prompts, params, use_tqdm=False)
-            return time.perf_counter() - began
-
-        seconds()
-        yield llm, seconds
+def _steady_load() -> Iterator[LLM]:
+    """An engine that always has a full batch and a queue."""
+    with LLM(max_num_seqs=16, trace_steps=500) as llm, ThreadPoolExecutor(1) as pool:
+        ended = threading.Event()
+        done = pool.submit(_keep_busy, llm, ended)
+        try:
+            yield llm
+        finally:
+            ended.set()
+            done.result()
 
 
-def _cost(browser: Any, rounds: int, name: str = "W2") -> Rows:
-    """Throughput with everything open against nothing open, in alternation, and the engine's own part of the loss.
+def _keep_busy(llm: LLM, ended: threading.Event) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=200, ignore_eos=True)
+    pending: list[RequestHandle] = []
+    while not ended.wait(0.1):
+        pending = [handle for handle in pending if not handle.done()]
+        pending += [llm.submit(STORY, params) for _ in range(24 - len(pending))]
+    for handle in pending:
+        handle.cancel()
+
+
+def _rate(llm: LLM) -> float:
+    """Steps a second."""
+    time.sleep(SETTLE_SECONDS)
+    step, began = llm.status().step, time.perf_counter()
+    time.sleep(WINDOW_SECONDS)
+    return (llm.status().step - step) / (time.perf_counter() - began)
+
+
+def _cost(browser: Any, rounds: int) -> Rows:
+    """Speed with everything open against nothing open, in alternation, and the engine's own part of the loss.
 
     That part is measured with the stream going to a reader in this process that acknowledges and draws nothing: records
     made into frames, and the interpreter's lock held meanwhile. The rest is what the browser takes.
     """
-    opened, unseen, used = [], [], []
-    with _load(name) as (llm, seconds):
-        for _ in range(rounds):
-            closed = seconds()
-            with _dashboard(browser, llm) as page:
-                page.evaluate(QUIET)
-                before = browser_seconds()
-                took = seconds()
-                if before is not None:
-                    used.append((browser_seconds() - before) / took)
-            opened.append(closed / took)
-            closed = seconds()
+    opened, unseen, closed, used = [], [], [], []
+    with _steady_load() as llm:
+        before = _rate(llm)
+        for _ in range(rounds * WINDOWS):
             with unseen_page(llm):
-                unseen.append(closed / seconds())
+                watched = _rate(llm)
+            between = _rate(llm)
+            with _dashboard(browser, llm) as page:
+                page.wait_for_function("step => bench.last >= step", arg=llm.status().step)
+                page.evaluate(QUIET)
+                seconds, began = browser_seconds(), time.perf_counter()
+                drawn = _rate(llm)
+                if seconds is not None:
+                    used.append((browser_seconds() - seconds) / (time.perf_counter() - began))
+            after = _rate(llm)
+            unseen.append(2 * watched / (before + between))
+            opened.append(2 * drawn / (between + after))
+            closed.append(between / before)
+            before = after
     rows = [
-        _ratio(
-            "throughput, open / closed", opened, f"the browser draws in software on the same {os.cpu_count()} cores"
-        ),
-        _ratio("stream open, nobody draws / closed", unseen, "what is lost here is the engine's side"),
+        _ratio("speed, open / closed", opened, f"the browser draws in software on the same {os.cpu_count()} cores"),
+        _ratio("speed, stream open and nobody draws / closed", unseen, "what is lost here is the engine's side"),
+        _ratio("speed, closed / closed", closed, "what the machine changes by itself meanwhile"),
     ]
     if used:
         rows.append(_row("browser's processor time", statistics.median(used), "cores", "while everything is open"))
     return rows
-
-
-def _cost_of_the_engine_first(browser: Any, rounds: int, name: str = "W2") -> Rows:
-    """As _cost with everything open, where the browser gets only the processor time that the engine leaves."""
-    ratios = []
-    with _load(name) as (llm, seconds):
-        for _ in range(rounds):
-            closed = seconds()
-            with _dashboard(browser, llm) as page:
-                page.evaluate(QUIET)
-                if not lower_priority():
-                    return []
-                ratios.append(closed / seconds())
-    return [_ratio("open, browser at lowest priority / closed", ratios, "what it wins was competition for processors")]
 
 
 def _soak(browser: Any, seconds: float) -> Rows:

@@ -20,6 +20,7 @@ from workbench.widgets.engine_channel import EngineChannel
 
 SCRIPT = Path(workbench.widgets.__file__).parent / "static" / "workbench.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info"]
+CATCH_UP_SECONDS = 30.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # A message: the lengths of its JSON and of its one buffer, then both. Noted per frame, unless bench.noting is off: when
@@ -153,14 +154,22 @@ def headless_browser() -> Iterator[Any]:
 
 @contextmanager
 def unseen_page(llm: LLM) -> Iterator[None]:
-    """A page that takes the engine's stream, acknowledges it and draws nothing, in this process."""
+    """A page that takes the engine's stream, acknowledges it as pages do and draws nothing, in this process."""
+    newest, seen = llm.status().step, threading.Event()
 
     def take(content: dict[str, Any], buffers: list[bytes]) -> None:
-        if content["type"] == "frame":
+        if content["type"] != "frame":
+            return
+        if not seen.is_set():
+            records = json.loads(buffers[0])["records"]
+            if not records or records[-1]["step"] >= newest:
+                seen.set()
+        if content["seq"] % 10 == 0:
             channel.receive({"type": "ack", "seq": content["seq"]})
 
     channel = EngineChannel(llm._client, take)
     channel.receive({"type": "subscribe"})
+    seen.wait(CATCH_UP_SECONDS)
     try:
         yield
     finally:
@@ -171,15 +180,6 @@ def browser_seconds() -> float | None:
     """Processor time that the browser's processes have used so far; None where the system does not tell."""
     times = [_stat(pid)[1] for pid in _browser_processes()]
     return sum(times) if times else None
-
-
-def lower_priority() -> bool:
-    """Leave the browser only the processor time that nobody else wants, for good; False where that cannot be done."""
-    found = _browser_processes()
-    for pid in found:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
-    return bool(found)
 
 
 def _browser_processes() -> list[int]:

@@ -124,8 +124,11 @@ class Feed:
 
 
 def frame_seconds(num_steps: int, seconds: float) -> float:
-    """Seconds from a frame of so many steps, made in so many seconds, to the next. A full frame means a backlog."""
-    fast = FAST_STEPS_PER_SECOND * seconds < num_steps < FRAME_STEPS
+    """Seconds from a frame of so many steps, made in so many seconds, to the next. A full frame means a backlog.
+
+    One step more than there is time for says nothing: steps and frames are not in time with each other.
+    """
+    fast = 1 + FAST_STEPS_PER_SECOND * seconds < num_steps < FRAME_STEPS
     return FAST_FRAME_SECONDS if fast else FRAME_SECONDS
 
 
