@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # workbench_kernels is one too. Every layer may import itself.
 ARROWS: dict[str, set[str]] = {
     "core": set(),
-    "trace": {"core"},
+    "trace": {"core", "chart_style"},
     "sim": {"core"},
     "engine": {"core", "trace"},
     "workbench_kernels": set(),
@@ -45,8 +45,8 @@ ARROWS: dict[str, set[str]] = {
         "workbench_kernels",
         "steps",
     },
-    "kernel_check": {"tables", "workbench_kernels"},
-    "roofline": {"core", "tables"},
+    "kernel_check": {"chart_style", "tables", "workbench_kernels"},
+    "roofline": {"chart_style", "core", "tables"},
     "kernel_table": {"tables", "workbench_kernels"},
     "weights": {"core", "tables"},
     "ledger": {"core", "tables"},
@@ -58,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "steps": {"core", "tables"},
     "compare": {"core", "trace", "sim", "tables", "compare_picture", "widgets"},
     "compare_picture": set(),
+    "chart_style": set(),
     "simulate": {"core", "trace", "sim", "compare", "tables"},
     "traffic": {"core", "sim", "engine"},
     "traffic_job": {"core", "sim", "engine", "traffic"},

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
+from workbench.chart_style import CHART_STYLE
 from workbench.tables import html_table, text_table, time_cell
 
 if TYPE_CHECKING:
@@ -101,11 +102,12 @@ class KernelCheck(Sequence["CaseResult"]):
                 customdata=words,
                 zmin=0,
                 zmax=6,
-                colorscale=[(0, "#dfe7f3"), (0.01, "#f6c9a5"), (1, "#9c2f0b")],
+                colorscale=[(0, "rgba(120, 140, 175, 0.25)"), (0.01, "#f0b78c"), (1, "#b5380f")],
                 colorbar={
-                    "title": "times the tolerance",
+                    "title": {"text": "times the tolerance", "side": "right"},
                     "tickvals": [0, 2, 4, 6],
                     "ticktext": ["within", "100", "10,000", "a million or NaN"],
+                    "thickness": 14,
                 },
                 xgap=1,
                 ygap=1,
@@ -119,7 +121,8 @@ class KernelCheck(Sequence["CaseResult"]):
         where = "every head" if len(off) == len(levels[0]) else f"heads {', '.join(off)}"
         verdict = f"{sum(map(any, levels))} of {len(rows)} tokens differ, in {where}"
         verdict = verdict if off else result.problem or "nothing differs"
-        figure.update_layout(title_text=f"{result.name}: {verdict}", height=max(340, min(560, 160 + 22 * len(rows))))
+        height = max(340, min(560, 160 + 22 * len(rows)))
+        figure.update_layout(template=CHART_STYLE, title_text=f"{result.name}: {verdict}", height=height)
         return figure
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.chart_style import CHART_STYLE
 from workbench.core.config import ModelSpec
 from workbench.core.machine import MachineLimits
 from workbench.core.records import StepRecord
@@ -190,6 +191,7 @@ class Roofline:
             )
         figure.update_xaxes(title_text="ms", row=1, col=2)
         figure.update_layout(
+            template=CHART_STYLE,
             barmode="stack",
             showlegend=False,
             height=420,

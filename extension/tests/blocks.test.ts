@@ -20,6 +20,7 @@ import {
   zoomAt,
 } from "../src/views/block_layout.ts";
 import { BlockMotion, effectsOf, MOTION_MS, ringAt } from "../src/views/block_motion.ts";
+import { ringCounts } from "../src/views/block_step_legend.ts";
 import { payload, recordedTrace, shortRun, snapshot } from "./support.ts";
 
 const BOX: Box = { width: 1200, height: 400, scale: 1 };
@@ -152,4 +153,16 @@ test("a block's story: its tokens as text, its owners, its hash chain, its last 
   assert.equal(lines.get("reused"), `after ${reuseRank(cached, block)} other blocks`);
   assert.equal(story.text, "⟨5⟩⟨6⟩⟨10⟩⟨11⟩");
   assert.deepEqual(tellBlock(store, store.stateAt(0)!, 1).owners, ["r1"]);
+});
+
+test("the rings of a step are counted by what happened, in one order", () => {
+  const event = (kind: BlockEvent["kind"], block: number, other = ""): BlockEvent =>
+    ({ kind, block, request_id: "r0", other }) as BlockEvent;
+  const events = [event("evict", 3), event("allocate", 3), event("share", 1), event("allocate", 4), event("cache", 1)];
+  assert.deepEqual(ringCounts(effectsOf(events)), [
+    ["allocate", 1],
+    ["share", 1],
+    ["evict", 1],
+  ]);
+  assert.deepEqual(ringCounts([]), []);
 });

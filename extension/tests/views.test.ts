@@ -8,6 +8,8 @@ import { TraceStore } from "../src/store.ts";
 import { fill, ownersOf, ownersOfAll, tokensIn } from "../src/views/block_facts.ts";
 import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
 import { binCard, histogram } from "../src/views/histogram.ts";
+import type { Theme } from "../src/ui/theme.ts";
+import { pointCard, type RoofPoint } from "../src/views/roofline_chart.ts";
 import { millis, percent } from "../src/format.ts";
 import { endToEnd, goodput, readLimit } from "../src/views/latency_goodput.ts";
 import type { DeviceReading } from "../src/protocol.ts";
@@ -479,4 +481,21 @@ test("a step in which nobody computed has no parts", () => {
   const { record } = store.steps.find((step) => step.record.num_scheduled_tokens === 0)!;
   assert.deepEqual(kernelParts(record, store.status!.work!, store.status!.limits!), []);
   assert.deepEqual(batchOf(record), { tokens: 0, requests: 0 });
+});
+
+test("the roofline tells of the point nearest to the pointer, and of none that is far", () => {
+  const points: RoofPoint[] = [
+    { x: 100, y: 50, name: "attention", intensity: 2, limit: 5e9, done: null },
+    { x: 120, y: 60, name: "forward", intensity: 4, limit: 1e10, done: 2.5e9 },
+  ];
+  const theme = { phases: { forward: "#00f" }, request: () => "#f00" } as unknown as Theme;
+  assert.equal(pointCard(points, 102, 52, theme)!.title, "attention: the most it could do");
+  const forward = pointCard(points, 121, 61, theme)!;
+  assert.deepEqual(forward.lines, [
+    ["for each byte read", "4 FLOP"],
+    ["limit", "10 GFLOP/s"],
+    ["reached", "2.5 GFLOP/s, 25\u00a0%"],
+  ]);
+  assert.equal(pointCard(points, 300, 50, theme), null);
+  assert.equal(pointCard([], 100, 50, theme), null);
 });

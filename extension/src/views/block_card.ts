@@ -37,9 +37,12 @@ export function tellBlock(store: TraceStore, state: EngineState, block: number):
   }
   if (hash !== "") lines.push(["hash chain", chainInWords(hashChain(state, block))]);
   const used = lastUse(state, block, owners);
-  if (used >= 0) lines.push(["last use", `step ${int(used)}, ${count(state.step - used, "step")} ago`]);
+  if (used >= 0) {
+    const ago = used === state.step ? "this step" : `${count(state.step - used, "step")} ago`;
+    lines.push(["last use", `step ${int(used)}, ${ago}`]);
+  }
   if (owners.length === 0) lines.push(["reused", `after ${count(reuseRank(state, block), "other block")}`]);
-  const text = tokens === null ? null : visible(tokens.map((id) => store.text(id)).join(""));
+  const text = tokens === null || tokens.length === 0 ? null : visible(tokens.map((id) => store.text(id)).join(""));
   return { title: `Block ${int(block)}`, owners, lines, text };
 }
 

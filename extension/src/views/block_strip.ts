@@ -61,6 +61,8 @@ export class BlockStrip {
     target.font = `500 ${pitch >= 30 ? 10 : 9}px ${theme.font}`;
     // With more blocks than pixels, one of those that share a pixel is drawn.
     const step = Math.max(1, Math.floor(1 / pitch));
+    // Numbers for all of them or for none: a few among blank ones would look like marks.
+    const numbered = pitch >= 9 + 6 * String(Math.max(...table)).length;
     for (let i = 0; i < table.length; i += step) {
       const block = table[i]!;
       const x = i * pitch;
@@ -79,7 +81,7 @@ export class BlockStrip {
         target.lineTo(x + width, corner);
         target.fill();
       }
-      if (pitch >= 9 + 6 * String(block).length) {
+      if (numbered) {
         target.fillStyle = share >= 0.5 ? inkOn(colour) : theme.fg;
         target.fillText(String(block), x + width / 2, height / 2 + 0.5);
       }

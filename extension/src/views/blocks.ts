@@ -8,7 +8,7 @@ import { HoverCard } from "../ui/hover_card.ts";
 import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
-import { css, type Rgb, rgb, type Theme } from "../ui/theme.ts";
+import { css, mix, type Rgb, rgb, type Theme } from "../ui/theme.ts";
 import { tellBlock } from "./block_card.ts";
 import { drawCells } from "./block_cells.ts";
 import { BlockColours, type BlockMode, heat, ownerColour, paletteOf } from "./block_colours.ts";
@@ -29,6 +29,7 @@ import {
 } from "./block_layout.ts";
 import { BlockMotion, effectsOf, ringAt } from "./block_motion.ts";
 import { BlockRaster } from "./block_raster.ts";
+import { ringColours, StepLegend } from "./block_step_legend.ts";
 import { BlockStrip } from "./block_strip.ts";
 
 const MODES = [
@@ -60,7 +61,12 @@ class BlocksView implements View {
   private readonly card: HoverCard;
   private readonly strip: BlockStrip;
   private readonly legend = h("div", { class: "iw-legend", "aria-live": "off" });
-  private readonly size = h("span", { class: "iw-dim iw-map-size", "data-testid": "block-size" });
+  private readonly size = h("span", {
+    class: "iw-dim iw-map-size",
+    title: "How large a block is drawn",
+    "data-testid": "block-size",
+  });
+  private readonly rings = new StepLegend();
   private readonly picked = h("div", { class: "iw-block-story", role: "status", "data-testid": "block-story" });
   private readonly hint = h(
     "div",
@@ -128,6 +134,7 @@ class BlocksView implements View {
       h(
         "div",
         { class: "iw-map-foot", tabindex: "0", role: "group", "aria-label": "What is picked" },
+        this.rings.element,
         this.hint,
         this.strip.element,
         this.picked,
@@ -301,17 +308,12 @@ class BlocksView implements View {
     const events = step?.record.block_events ?? [];
     const now = performance.now();
     this.motion.shown(state.step, events, visible && !this.calm.matches, now);
-    if (!visible) return;
     const theme = this.context.theme();
-    const colours = {
-      allocate: theme.fg,
-      share: theme.accent,
-      copy: theme.good,
-      move: theme.good,
-      evict: theme.danger,
-      free: theme.fg3,
-    };
-    for (const { block, kind } of effectsOf(events)) {
+    const effects = visible ? effectsOf(events) : [];
+    this.rings.draw(state.step, effects, theme);
+    if (!visible) return;
+    const colours = ringColours(theme);
+    for (const { block, kind } of effects) {
       if (block < state.numBlocks) this.outline(block, colours[kind], kind === "free" ? [3, 2] : [], 1.5);
     }
     const motion = this.motion.at(now);
@@ -431,22 +433,26 @@ class BlocksView implements View {
     const key = `${this.mode} ${theme.dark}`;
     if (key === this.legendKey) return;
     this.legendKey = key;
-    const item = (swatch: string, count: HTMLElement): HTMLElement =>
-      h("span", {}, h("i", { class: "iw-swatch", style: `background:${swatch}` }), count);
+    const item = (swatch: string, text: HTMLElement | string): HTMLElement =>
+      h("span", {}, h("i", { class: "iw-swatch", style: `background:${swatch}` }), text);
     const ramp = `linear-gradient(90deg, ${[0, 0.5, 1].map((t) => css(heat(theme, t))).join(", ")})`;
     const scale = (from: string, to: string): HTMLElement =>
       h("span", {}, from, h("i", { class: "iw-swatch iw-ramp", style: `background:${ramp}` }), to);
+    const kept = (colour: string, text: HTMLElement | string): HTMLElement =>
+      h("span", {}, h("i", { class: "iw-swatch iw-kept", style: `--swatch:${colour}` }), text);
+    const empty = rgb(theme.free);
     const counts = [
       item(this.mode === "state" ? theme.used : theme.fg2, this.counts[0]),
-      item(theme.cached, this.counts[1]),
+      kept(this.mode === "state" ? theme.cached : css(mix(rgb(theme.fg2), empty, 0.3)), this.counts[1]),
       item(theme.free, this.counts[2]),
     ];
+    const taken = css(mix(rgb(theme.fg3), empty, 0.35));
     const keys: Record<BlockMode, HTMLElement[]> = {
       owner: counts,
       state: counts,
-      refs: [scale("1 owner", "8 or more")],
-      age: [scale("1000 steps ago", "now")],
-      next: [scale("last", "next to be reused")],
+      refs: [scale("1 owner", "8 or more"), item(theme.free, "nobody"), kept("transparent", "cached")],
+      age: [scale("1,000 steps ago", "now"), item(theme.free, "empty"), kept("transparent", "cached")],
+      next: [scale("last", "next to be reused"), item(taken, "in use"), kept("transparent", "cached")],
     };
     this.legend.replaceChildren(...keys[this.mode], h("span", {}, h("i", { class: "iw-swatch iw-shared" }), "shared"));
   }

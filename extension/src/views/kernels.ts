@@ -5,11 +5,12 @@ import type { MachineLimits } from "../protocol.ts";
 import { duration } from "../step_summary.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
+import { HoverCard } from "../ui/hover_card.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import type { Theme } from "../ui/theme.ts";
 import { batchOf, kernelParts, type Part } from "./kernel_rows.ts";
-import { drawRoofline, partColour } from "./roofline_chart.ts";
+import { drawRoofline, partColour, pointCard, type RoofPoint } from "./roofline_chart.ts";
 
 const PHASES = ["schedule", "prepare", "forward", "sample", "update"] as const;
 /** Of the work; in a narrow panel each row names them itself. */
@@ -36,6 +37,7 @@ class KernelsView implements View {
     "Rings: the most that each part could do. Dot: what the forward did.",
   );
   private readonly surface: Surface;
+  private points: readonly RoofPoint[] = [];
   private readonly box: HTMLElement;
   private readonly empty = emptyState(
     "No step yet",
@@ -87,6 +89,14 @@ class KernelsView implements View {
     );
     element.append(this.box, this.empty);
     this.surface = new Surface(this.stage, "Roofline of the step", () => context.invalidate());
+    const card = new HoverCard(this.stage);
+    this.surface.canvas.addEventListener("pointermove", (event) => {
+      const { x, y } = this.surface.locate(event);
+      const found = pointCard(this.points, x, y, context.theme());
+      if (found === null) card.hide();
+      else card.show(event, found);
+    });
+    this.surface.canvas.addEventListener("pointerleave", () => card.hide());
   }
 
   draw(): void {
@@ -99,7 +109,7 @@ class KernelsView implements View {
     const parts = record === null || sizes === null ? [] : kernelParts(record, sizes, limits);
     this.stage.hidden = this.legend.hidden = limits === null || parts.length === 0;
     // The canvas first: text on it is dear once the document has changed.
-    if (!this.stage.hidden) drawRoofline(this.surface, parts, record!.times.forward, limits!, theme);
+    this.points = this.stage.hidden ? [] : drawRoofline(this.surface, parts, record!.times.forward, limits!, theme);
     this.box.hidden = record === null;
     this.empty.hidden = record !== null;
     if (record === null) return;

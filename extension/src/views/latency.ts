@@ -10,10 +10,13 @@ import { css, rgb, type Theme } from "../ui/theme.ts";
 import { paceFacts } from "./device_facts.ts";
 import { binCard, type Histogram, histogram } from "./histogram.ts";
 import { endToEnd, goodput, readLimit, type Slo } from "./latency_goodput.ts";
+import { ticks } from "./timeline_axis.ts";
 
 const PERCENTILES = ["p50", "p95", "p99"] as const;
 /** Shortest time between two draws while live, in ms: sorting tens of thousands of samples is not free. */
 const DRAW_EVERY = 250;
+/** A chart as high as this has room for a title under its axis, in px. */
+const LEAST_TITLED = 70;
 
 interface Kind {
   readonly key: keyof Slo;
@@ -172,7 +175,7 @@ class LatencyView implements View {
           {},
           h("strong", {}, kind.name),
           h("span", { class: "iw-dim" }, kind.meaning),
-          h("label", {}, "limit ", limit, " ms"),
+          h("label", {}, "limit", limit, "ms"),
         ),
         h("div", { class: "iw-figures" }, ...PERCENTILES.map((p, i) => h("span", {}, `${p} `, figures[i]!))),
         stage,
@@ -220,7 +223,8 @@ class LatencyView implements View {
 function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Kind, limit: number | null): void {
   const context = surface.begin();
   const { width, height } = surface;
-  const bottom = height - 16;
+  const titled = height >= LEAST_TITLED;
+  const bottom = height - (titled ? 29 : 16);
   const top = 14;
   context.font = `10px ${theme.font}`;
   context.textBaseline = "alphabetic";
@@ -247,22 +251,19 @@ function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Ki
     context.fillRect(i * step + 0.5, bottom - size, Math.max(1, step - 1), size);
   });
   context.globalAlpha = 1;
-  context.fillStyle = theme.fg3;
-  context.textAlign = "left";
-  context.fillText("0", 0, height - 4);
-  context.textAlign = "right";
-  const end = data.beyond > 0 ? `${millis(data.hi)} and more` : millis(data.hi);
-  context.fillText(end, width, height - 4);
-  const [samples, taken] = [count(data.count, kind.sample), context.measureText(end).width + 8];
-  // In the middle, or a little left of it where the end is a long word.
-  const middle = Math.min(width / 2, width - taken - context.measureText(samples).width / 2);
-  context.textAlign = "center";
-  context.fillText(samples, middle, height - 4);
+  drawAxis(context, data, theme, width, bottom);
+  if (titled) {
+    context.textAlign = "center";
+    const told = `${kind.name} in ms of ${count(data.count, kind.sample)}, ${int(tallest)} in the tallest bar`;
+    context.fillText(told, width / 2, height - 4, width);
+  }
   let free = -1;
+  let limitBox: readonly [left: number, width: number] | null = null;
   const label = (text: string, x: number, ink: string): void => {
     const size = context.measureText(text).width;
     const left = Math.max(0, Math.min(width - size, x - size / 2));
-    if (left < free) return;
+    if (left < free || (limitBox !== null && left < limitBox[0] + limitBox[1] + 3 && limitBox[0] < left + size + 3))
+      return;
     context.fillStyle = ink;
     context.textAlign = "left";
     context.fillText(text, left, top - 5);
@@ -278,12 +279,53 @@ function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Ki
     context.stroke();
     context.setLineDash([]);
   };
+  const limitAt = limit === null ? null : Math.min(width - 2, (limit / data.hi) * width);
+  const word = limit !== null && limit > data.hi ? "limit →" : "limit";
+  if (limitAt !== null) {
+    const size = context.measureText(word).width;
+    limitBox = [Math.max(0, Math.min(width - size, limitAt - size / 2)), size];
+  }
   for (const p of PERCENTILES) {
     const x = Math.min(width - 1, (data[p] / data.hi) * width);
     const dash = p === "p50" ? [] : p === "p95" ? [4, 3] : [1.5, 2.5];
     line(x, css(rgb(theme.fg), p === "p50" ? 0.9 : 0.6), dash, 1);
     label(p, x, theme.fg2);
   }
-  if (limit === null) return;
-  line(Math.min(width - 2, (limit / data.hi) * width), theme.danger, [], 2);
+  if (limitAt === null || limitBox === null) return;
+  line(limitAt, theme.danger, [], 2);
+  context.fillStyle = theme.danger;
+  context.textAlign = "left";
+  context.fillText(word, limitBox[0], top - 5);
+}
+
+/** Round numbers of ms under the bars, and where the last bar holds all that is slower still. */
+function drawAxis(
+  context: CanvasRenderingContext2D,
+  data: Histogram,
+  theme: Theme,
+  width: number,
+  bottom: number,
+): void {
+  const most = data.hi * 1e3;
+  const end = data.beyond > 0 ? `${millis(data.hi)} and more` : null;
+  const room = end === null ? width : width - context.measureText(end).width - 8;
+  context.fillStyle = theme.fg3;
+  context.strokeStyle = theme.line2;
+  for (const value of ticks(0, most, width / 60, false)) {
+    const x = (value / most) * width;
+    const text = String(Number(value.toPrecision(6)));
+    const size = context.measureText(text).width;
+    const left = Math.max(0, Math.min(width - size, x - size / 2));
+    if (left + size > room) break;
+    context.textAlign = "left";
+    context.fillText(text, left, bottom + 13);
+    if (value === 0) continue;
+    context.beginPath();
+    context.moveTo(Math.round(x) + 0.5, bottom);
+    context.lineTo(Math.round(x) + 0.5, bottom + 4);
+    context.stroke();
+  }
+  if (end === null) return;
+  context.textAlign = "right";
+  context.fillText(end, width, bottom + 13);
 }

@@ -99,7 +99,7 @@ class RequestsView implements View {
     this.context = context;
     const card = new HoverCard(element);
     this.detail = new RequestDetail(context, COLUMNS.length, card);
-    const cell = (): HTMLElement => h("td", { colspan: COLUMNS.length });
+    const cell = (): HTMLElement => h("td", { colspan: COLUMNS.length }, h("span"));
     this.groups = new Map(
       GROUPS.map(([group]) => [group, h("tr", { class: "iw-row-group", "data-group": group }, cell())]),
     );
@@ -234,7 +234,7 @@ class RequestsView implements View {
     let members = 0;
     for (const other of states.values()) if (other === group) members += 1;
     const head = this.groups.get(group)!;
-    setText(head.firstElementChild!, `${title} · ${count(members, "request")}${members > 1 ? more : ""}`);
+    setText(head.querySelector("span")!, `${title} · ${count(members, "request")}${members > 1 ? more : ""}`);
     return head;
   }
 

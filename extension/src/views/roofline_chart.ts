@@ -2,14 +2,18 @@
 // recorded forward did reach.
 
 import type { MachineLimits } from "../protocol.ts";
+import { percent } from "../format.ts";
+import type { CardContent } from "../ui/hover_card.ts";
 import type { Surface } from "../ui/surface.ts";
 import type { Theme } from "../ui/theme.ts";
 import type { Part } from "./kernel_rows.ts";
 
 const LEFT = 48;
 const RIGHT = 12;
-const TOP = 14;
+const TOP = 22;
 const BOTTOM = 30;
+/** A point this near to the pointer is told of, in px. */
+const NEAR = 18;
 /** Parts of one intensity lie on each other: the first ring is the widest. */
 const RINGS = [8, 5.5, 3];
 const DOT = 5.5;
@@ -27,13 +31,47 @@ export function partColour(theme: Theme, name: Part["name"]): string {
   }
 }
 
+/** A ring or the dot, in CSS pixels and in the chart's own units. */
+export interface RoofPoint {
+  readonly x: number;
+  readonly y: number;
+  readonly name: Part["name"];
+  /** Operations for each byte read. */
+  readonly intensity: number;
+  /** What it could do at most, and what the forward did; operations a second. */
+  readonly limit: number;
+  readonly done: number | null;
+}
+
+/** What is known of the point nearest to a place; null where none is near. */
+export function pointCard(points: readonly RoofPoint[], x: number, y: number, theme: Theme): CardContent | null {
+  const away = (p: RoofPoint): number => Math.hypot(p.x - x, p.y - y);
+  const nearest = points.reduce<RoofPoint | null>(
+    (best, p) => (best === null || away(p) < away(best) ? p : best),
+    null,
+  );
+  if (nearest === null || away(nearest) > NEAR) return null;
+  const speed = (flops: number): string => `${Number((flops / 1e9).toPrecision(3)).toLocaleString("en-US")} GFLOP/s`;
+  const { name, intensity, limit, done } = nearest;
+  return {
+    title: done === null ? `${name}: the most it could do` : `${name}: what it did`,
+    colour: partColour(theme, name),
+    lines: [
+      ["for each byte read", `${Number(intensity.toPrecision(3))} FLOP`],
+      ["limit", speed(limit)],
+      ...(done === null ? [] : ([["reached", `${speed(done)}, ${percent(done / limit)}`]] as const)),
+    ],
+  };
+}
+
+/** The points that were drawn. */
 export function drawRoofline(
   surface: Surface,
   parts: readonly Part[],
   forward: number,
   limits: MachineLimits,
   theme: Theme,
-): void {
+): RoofPoint[] {
   const c = surface.begin();
   const { width, height } = surface;
   const ridge = limits.matmul_peak / limits.copy_bandwidth;
@@ -48,7 +86,7 @@ export function drawRoofline(
   const x = (v: number): number => LEFT + ((width - LEFT - RIGHT) * Math.log(v / x0)) / Math.log(x1 / x0);
   const y = (v: number): number => height - BOTTOM - ((height - TOP - BOTTOM) * Math.log(v / y0)) / Math.log(y1 / y0);
 
-  c.font = theme.font;
+  c.font = `10px ${theme.font}`;
   c.lineWidth = 1;
   c.textBaseline = "middle";
   c.textAlign = "right";
@@ -74,19 +112,46 @@ export function drawRoofline(
   c.lineTo(x(x1), y(limits.matmul_peak));
   c.stroke();
 
+  const points: RoofPoint[] = [];
   known.forEach((part, i) => {
-    const at = x(intensities[i]!);
+    const intensity = intensities[i]!;
+    const limit = roof(intensity);
+    const whole = part.name === "forward";
+    if (whole && done === null) return;
+    const point = { x: x(intensity), y: y(whole ? done! : limit), name: part.name, intensity, limit };
+    points.push({ ...point, done: whole ? done : null });
     c.strokeStyle = c.fillStyle = partColour(theme, part.name);
-    if (part.name !== "forward") {
-      c.beginPath();
-      c.arc(at, y(roof(intensities[i]!)), RINGS[i]!, 0, 2 * Math.PI);
-      c.stroke();
-    } else if (done !== null) {
-      c.beginPath();
-      c.arc(at, y(done), DOT, 0, 2 * Math.PI);
-      c.fill();
-    }
+    c.beginPath();
+    c.arc(point.x, point.y, whole ? DOT : RINGS[i]!, 0, 2 * Math.PI);
+    if (whole) c.fill();
+    else c.stroke();
   });
+  drawNames(c, points, ridge, theme, width);
+  return points;
+}
+
+/** Rings are named above the line, beside it where it climbs, and the dot below it, where nothing stands in the way. */
+function drawNames(
+  c: CanvasRenderingContext2D,
+  points: readonly RoofPoint[],
+  ridge: number,
+  theme: Theme,
+  width: number,
+): void {
+  c.fillStyle = theme.fg2;
+  const taken: [number, number, number][] = [];
+  for (const { x, y, name, intensity, done } of points.toReversed()) {
+    const size = c.measureText(name).width;
+    const beside = done === null && intensity < ridge;
+    const left = Math.max(LEFT, Math.min(width - RIGHT - size, beside ? x - size - 12 : x - size / 2));
+    const middle = beside ? y : done === null ? y - 15 : y + 14;
+    if (middle < 6 || taken.some(([l, r, at]) => Math.abs(at - middle) < 11 && l < left + size + 4 && left < r + 4)) {
+      continue;
+    }
+    taken.push([left, left + size, middle]);
+    c.textAlign = "left";
+    c.fillText(name, left, middle);
+  }
 }
 
 function grid(c: CanvasRenderingContext2D, theme: Theme, ax: number, ay: number, bx: number, by: number): void {

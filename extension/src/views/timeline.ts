@@ -92,7 +92,7 @@ class TimelineView implements View {
         context.invalidate();
       }),
     );
-    this.stage = h("div", { class: "iw-stage iw-timeline", tabindex: "0", "data-testid": "timeline" });
+    this.stage = h("div", { class: "iw-stage iw-timeline", tabindex: "0", role: "group", "data-testid": "timeline" });
     this.stage.setAttribute("aria-label", "Timeline. Arrow keys move the time cursor, plus and minus zoom.");
     element.append(h("div", { class: "iw-toolbar" }, units, this.legend, buttons), this.stage);
     this.stage.append(this.empty);

@@ -54,7 +54,7 @@ export const STRIPS: readonly Strip[] = [
     title: "Batch",
     readout: (step) =>
       step === null ? "" : `${int(step.record.num_scheduled_tokens)} / ${int(step.record.token_budget)} tok`,
-    keys: () => [["", "√ scale"]],
+    keys: () => [["", "√ of tokens"]],
     drawBars: drawBatch,
     drawLines: drawBudget,
   },

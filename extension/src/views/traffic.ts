@@ -106,7 +106,11 @@ class TrafficView implements View {
       h(
         "div",
         { class: "iw-toolbar iw-what-if" },
-        ...COMMON_FIELDS.map(make),
+        ...COMMON_FIELDS.flatMap((field, i) => {
+          if (COMMON_FIELDS[i - 1]?.joined === true) return [];
+          const next = field.joined === true ? [make(COMMON_FIELDS[i + 1]!)] : [];
+          return [h("span", { class: "iw-pair" }, make(field), ...next)];
+        }),
         h("label", {}, h("span", { class: "iw-dim" }, "Lengths"), this.lengths),
       ),
     );
@@ -207,11 +211,13 @@ class TrafficView implements View {
     const { requests } = preview;
     const open = requests.every(([, after]) => after === null);
     const last = Math.max(...requests.map(([time]) => time));
+    const urgent = stems(requests).filter((stem) => stem.urgent).length;
     const span = open ? ` within ${seconds(last)}` : ", each after the answer before it";
     setText(
       this.words,
       `${count(requests.length, "request")}${span}: ${count(preview.num_prompt_tokens, "prompt token")}, ` +
-        `${count(preview.num_output_tokens, "output token")}. Seed ${this.inputs.get("seed")!.value}.`,
+        `${count(preview.num_output_tokens, "output token")}${urgent === 0 ? "" : `, ${int(urgent)} urgent (red mark)`}. ` +
+        `Seed ${this.inputs.get("seed")!.value}.`,
     );
     const { width, height } = this.surface;
     const [[left, right], top, bottom] = [SIDES, 8, 16];

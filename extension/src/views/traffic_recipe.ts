@@ -12,6 +12,8 @@ export interface RecipeField {
   readonly max: number;
   readonly step?: number;
   readonly hint: string;
+  /** The next field goes on from this one: they stay in one line. */
+  readonly joined?: boolean;
 }
 
 export const ARRIVAL_FIELDS: Record<Arrivals, readonly RecipeField[]> = {
@@ -48,9 +50,25 @@ export const ARRIVAL_FIELDS: Record<Arrivals, readonly RecipeField[]> = {
 };
 
 export const COMMON_FIELDS: readonly RecipeField[] = [
-  { name: "prompt_low", label: "Prompt (tokens)", value: 16, min: 1, max: 100_000, hint: "Fewest prompt tokens" },
+  {
+    name: "prompt_low",
+    label: "Prompt (tokens)",
+    value: 16,
+    min: 1,
+    max: 100_000,
+    hint: "Fewest prompt tokens",
+    joined: true,
+  },
   { name: "prompt_high", label: "to", value: 64, min: 1, max: 100_000, hint: "Most prompt tokens" },
-  { name: "output_low", label: "Output (tokens)", value: 16, min: 1, max: 100_000, hint: "Fewest output tokens" },
+  {
+    name: "output_low",
+    label: "Output (tokens)",
+    value: 16,
+    min: 1,
+    max: 100_000,
+    hint: "Fewest output tokens",
+    joined: true,
+  },
   { name: "output_high", label: "to", value: 64, min: 1, max: 100_000, hint: "Most output tokens" },
   {
     name: "shared",
@@ -60,6 +78,7 @@ export const COMMON_FIELDS: readonly RecipeField[] = [
     max: 100,
     step: 5,
     hint: "Share of the prompts that begin alike",
+    joined: true,
   },
   { name: "prefix_len", label: "of (tokens)", value: 48, min: 1, max: 100_000, hint: "Tokens of the shared prefix" },
   {
