@@ -164,19 +164,10 @@ function artificialTrace(trace, blocks, steps) {
     running[slot] = id;
     const freed = tables[slot].map((b) => ["free", b, old, ""]).reverse();
     return {
-      ...{ step, time: step * 0.05, times: [1e-4, 1e-4, 1e-3, 1e-4, 1e-4], sampled: [], changes: [] },
+      ...{ step, time: step * 0.05, times: [1e-4, 1e-4, 1e-3, 1e-4, 1e-4], changes: [] },
       arrivals: [[id, step * 0.05, [1, 2, 3], 1e6, 0, id, ""]],
-      decisions: running.map((r) => [
-        r,
-        r === id ? "prefill" : "decode",
-        r === id ? "admitted" : "decode",
-        1,
-        64,
-        0,
-        0,
-        0,
-        "",
-      ]),
+      decisions: [[...running], running.map(() => 64), [[slot, [id, "prefill", "admitted", 1, 64, 0, 0, 0, ""]]]],
+      sampled: [[], [], [], []],
       block_events: [...freed, ...tables[slot].map((b) => ["allocate", b, id, ""])],
       finished: [[old, "length", ""]],
       num_scheduled_tokens: 400,
