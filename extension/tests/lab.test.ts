@@ -9,6 +9,7 @@ import type { EngineSummary, ToKernel } from "../src/lab/lab_protocol.ts";
 import { layoutOf, viewsOf } from "../src/lab/layouts.ts";
 import { freeName, playgroundNotebook } from "../src/lab/playground_notebook.ts";
 import { sidebarGroups } from "../src/lab/sidebar_model.ts";
+import { marksOf, Stills } from "../src/lab/stills.ts";
 import { sessionOf } from "../src/registry.ts";
 import { NUM_HUES, PALETTE_NAMES, paletteOf } from "../src/ui/palettes.ts";
 import { payload, recordedTrace, shortRun, snapshot } from "./support.ts";
@@ -322,4 +323,77 @@ test("every palette has a colour for every request", () => {
     }
   }
   assert.equal(paletteOf("unknown"), paletteOf("workbench"));
+});
+
+/** As much of JupyterLab's notebook as pictures need: one cell with outputs, and what its kernel publishes. */
+class FakeNotebook {
+  readonly outputs: { data?: Record<string, unknown>; metadata?: object }[];
+  written = 0;
+  private publishers: ((sender: unknown, message: unknown) => void)[] = [];
+  readonly sessionContext = {
+    iopubMessage: { connect: (listener: (sender: unknown, message: unknown) => void) => this.publishers.push(listener) },
+    disposed: { connect: () => true },
+  };
+  readonly context = { ready: Promise.resolve() };
+  readonly content;
+  constructor(...outputs: { data?: Record<string, unknown>; metadata?: object }[]) {
+    this.outputs = outputs;
+    const model = {
+      length: outputs.length,
+      get: (index: number) => ({ data: outputs[index]!.data, toJSON: () => outputs[index]! }),
+      set: (index: number, output: object) => {
+        this.written += 1;
+        outputs[index] = output;
+      },
+    };
+    this.content = { widgets: [], model: { cells: [{}, { outputs: model }] } };
+  }
+  publish(type: string, html: unknown): void {
+    const message = { header: { msg_type: type }, content: { data: { "text/html": html } } };
+    for (const listener of this.publishers) listener(null, message);
+  }
+}
+
+function still(id: string, edition: number, says = ""): string {
+  return `<div class="iw-still" data-engine="e" data-still="${id}" data-edition="${edition}">${says}</div>`;
+}
+
+test("a picture that the kernel publishes is written where its id is, once, and nothing else is touched", () => {
+  const notebook = new FakeNotebook(
+    { data: { "text/plain": "iw-still" } },
+    { data: { "text/html": ["<div class=", still("a", 1).slice(11)] }, metadata: { kept: 1 } },
+    {},
+  );
+  const stills = new Stills(() => []);
+  stills.follow(notebook);
+  stills.follow(notebook);
+  stills.follow({ sessionContext: notebook.sessionContext }); // a console
+  notebook.publish("update_display_data", still("b", 2));
+  notebook.publish("display_data", still("a", 2));
+  notebook.publish("update_display_data", "<p>a table</p>");
+  notebook.publish("update_display_data", still("a", 1, "the same"));
+  assert.equal(notebook.written, 0);
+  notebook.publish("update_display_data", still("a", 2, "new"));
+  assert.equal(notebook.written, 1);
+  assert.deepEqual(notebook.outputs[1], { data: { "text/html": still("a", 2, "new") }, metadata: { kept: 1 } });
+  assert.equal(marksOf({ data: { "text/html": `<b></b>${still("a", 2)}` } }), null);
+});
+
+test("a kernel that has answered is asked once for the pictures that its notebook holds, and again after a loss", async () => {
+  const notebook = new FakeNotebook({ data: { "text/html": still("a", 3) } }, { data: { "text/html": still("b", 1) } });
+  const asked: object[] = [];
+  const link = { connected: false, askStills: (editions: object) => asked.push(editions) };
+  const stills = new Stills(() => [{ context: notebook.sessionContext, link }] as never);
+  stills.follow(notebook);
+  await settled();
+  assert.deepEqual(asked, []);
+  link.connected = true;
+  stills.catchUp();
+  stills.catchUp();
+  assert.deepEqual(asked, [{ a: "3", b: "1" }]);
+  link.connected = false;
+  stills.catchUp();
+  link.connected = true;
+  stills.catchUp();
+  assert.equal(asked.length, 2);
 });

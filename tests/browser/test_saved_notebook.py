@@ -97,7 +97,18 @@ def picture(outputs: list[dict[str, Any]]) -> str:
     return found
 
 
-def test_a_live_view_hides_its_picture_and_the_file_s_is_of_the_last_cell_or_of_the_last_press(lab: LabPage) -> None:
+def in_file(lab: LabPage) -> str:
+    """The first cell's picture in the notebook's file, once it was saved."""
+    lab.evaluate("() => window.labTest.panel.context.save()")
+    path = lab.server.root / lab.evaluate("() => window.labTest.panel.context.path")
+    return picture(nbformat.read(path, as_version=4).cells[0].outputs)
+
+
+# Steps that are made while nobody looks.
+LATER = "import threading; threading.Timer(1, lambda: llm.step(2)).start()"
+
+
+def test_a_live_view_hides_its_picture_and_the_file_s_is_as_new_as_the_engine_s_last_step(lab: LabPage) -> None:
     lab.open_cells(SETUP, WORK, PAUSED)
     lab.run_cell(0)
     lab.run_cell(1)
@@ -116,10 +127,27 @@ def test_a_live_view_hides_its_picture_and_the_file_s_is_of_the_last_cell_or_of_
     for _ in range(5):
         lab.page.get_by_test_id("step").click()
     lab.page.wait_for_function(DRAWN, arg=f"state after step {at + 5}<")
-    lab.evaluate("() => window.labTest.panel.context.save()")
-    path = lab.server.root / lab.evaluate("() => window.labTest.panel.context.path")
-    saved = picture(nbformat.read(path, as_version=4).cells[0].outputs)
-    assert f"state after step {at + 5}<" in saved
+    file = in_file(lab)
+    assert f"state after step {at + 5}<" in file
     used = lab.ask("(lambda pool: pool.num_blocks - pool.num_free)(llm._loop.core.scheduler.kv.pool)")
-    assert f"{used} used" in saved
+    assert f"{used} used" in file
+
+    # A page that was reloaded no longer knows which output a display id belongs to.
+    lab.page.reload()
+    lab.take_up()
+    lab.cell_element(0)
+    expect(lab.page.get_by_test_id("position")).to_have_text(f"step {at + 5}")
+    lab.page.get_by_test_id("step").click()
+    lab.page.wait_for_function(DRAWN, arg=f"state after step {at + 6}<")
+    assert f"state after step {at + 6}<" in in_file(lab)
+    # And what the engine did while there was no page is caught up with.
+    path = lab.evaluate("() => window.labTest.panel.context.path")
+    lab.evaluate(
+        "() => void window.labTest.panel.sessionContext.session.kernel.requestExecute({code: `" + LATER + "`})"
+    )
+    lab.page.goto("about:blank")
+    lab.page.wait_for_timeout(2_000)
+    lab.visit(path)
+    lab.page.wait_for_function(DRAWN, arg=f"state after step {at + 8}<")
+    assert f"state after step {at + 8}<" in in_file(lab)
     assert not lab.console_errors

@@ -1,16 +1,20 @@
 """The picture under a view: written at the end of a cell, and soon after the engine comes to rest outside one."""
 
+import re
 import threading
 
+import comm
 import pytest
 from IPython.core.events import EventManager, available_events
 
 from tests.engine.helpers import Engine, wait_until
+from tests.widgets.test_lab_pages import Comm
 from workbench.engine.client import EngineClient
 from workbench.trace import Trace
 from workbench.widgets import still as still_module
 from workbench.widgets import view_widget as view_module
 from workbench.widgets.engine_widget import EngineWidget
+from workbench.widgets.lab_pages import TARGET, LabPages
 from workbench.widgets.trace_widget import TraceWidget
 
 
@@ -109,6 +113,33 @@ def test_a_closed_view_is_drawn_no_more(engine, widget, notebook):
     engine.loop.call(lambda: None)  # by now the engine has come to rest
     assert "workbench-still" not in {thread.name for thread in threading.enumerate()}
     assert len(notebook.pictures) == 1
+
+
+def test_a_page_that_comes_later_is_sent_the_picture_again_only_if_its_own_is_not_the_newest(
+    engine, notebook, monkeypatch
+):
+    client = EngineClient(engine.loop, engine.tokenizer)
+    pages = LabPages(Comm)
+    monkeypatch.setitem(comm.get_comm_manager().targets, TARGET, pages)
+    widget = EngineWidget(client, "blocks")
+    notebook.cell(widget._ipython_display_)
+    engine.submit([1] * 5, max_tokens=6).result(30)
+    wait_until(lambda: after_step(engine) in notebook.pictures[-1])
+    (still,) = widget._stills
+    old, new = (re.search(r'data-edition="(\d+)"', notebook.pictures[i])[1] for i in (0, -1))
+    assert old != new
+    written = len(notebook.written)
+    page = Comm()
+    pages(page, {})
+    page.tell(type="stills", editions={still.id: new, "of-another-kernel": "1"})
+    assert "workbench-still" not in {thread.name for thread in threading.enumerate()}
+    page.tell(type="stills", editions={still.id: old})
+    wait_until(lambda: len(notebook.written) > written)
+    name, update, picture = notebook.written[-1]
+    assert (name, update) == (still.id, True)
+    assert f'data-still="{still.id}"' in picture
+    assert after_step(engine) in picture
+    widget.close()
 
 
 @pytest.mark.parametrize("kind", ["engine", "saved trace"])

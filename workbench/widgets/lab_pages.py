@@ -16,6 +16,7 @@ from workbench.engine.client import EngineClient
 from workbench.widgets.engine_channel import EngineChannel
 from workbench.widgets.engine_summary import engine_summary
 from workbench.widgets.protocol import PROTOCOL_VERSION
+from workbench.widgets.still import Still
 from workbench.widgets.subshell import mend_comm
 
 TARGET = "inference-workbench"
@@ -41,6 +42,14 @@ def announce(client: EngineClient) -> None:
     pages.add(client)
 
 
+def keep_for_pages(still: Still) -> None:
+    """Let pages that come later ask for this picture; where no engine was announced there are none."""
+    comms = sys.modules.get("comm")
+    pages = None if comms is None else comms.get_comm_manager().targets.get(TARGET)
+    if isinstance(pages, LabPages):
+        pages.keep(still)
+
+
 class LabPages:
     """The comm target: called with the comm of each page that connects."""
 
@@ -50,6 +59,7 @@ class LabPages:
         self._engines: list[tuple[int, weakref.ref[EngineClient]]] = []
         self._count = 0
         self._pages: list[LabPage] = []
+        self._stills: weakref.WeakSet[Still] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def __call__(self, comm: Any, message: Any) -> None:
@@ -77,6 +87,18 @@ class LabPages:
             self._announcement.on_close(self._unannounced)
         for page in pages:
             page.send_engines()
+
+    def keep(self, still: Still) -> None:
+        """Know a picture by its id, as long as its view keeps it."""
+        with self._lock:
+            self._stills.add(still)
+
+    def renew(self, editions: Mapping[str, str]) -> None:
+        """A page's notebook holds these editions of pictures, by id: publish those again that have gone out of date."""
+        with self._lock:
+            stills = [still for still in self._stills if still.id in editions]
+        for still in stills:
+            still.renew(str(editions[still.id]))
 
     def summaries(self) -> list[dict[str, Any]]:
         """A summary of each engine that still exists, oldest first."""
@@ -124,6 +146,8 @@ class LabPage:
         kind = content.get("type")
         if kind == "watch":
             self._start_watch(content.get("seconds"))
+        elif kind == "stills":
+            self._engines.renew(content.get("editions") or {})
         elif kind == "engine":
             channel = self._channel(str(content.get("engine_id")))
             if channel is not None:

@@ -4,6 +4,10 @@ A view needs a kernel and a page that runs its code; a notebook on a code host, 
 kernel has neither. So each displayed view is followed by an output that holds a picture and its numbers as plain HTML.
 A page where the view is alive hides it. The output is written again at the end of each cell after which the engine
 stands elsewhere, and soon after the engine comes to rest outside a cell, as after a press of a button in a view.
+
+A page that was reloaded has forgotten which output a display id belongs to. So the picture carries its id and how
+often it was drawn: the JupyterLab extension finds the output by the id, writes it, and asks for a picture that was
+drawn while the page was away (extension/src/lab/stills.ts).
 """
 
 import html
@@ -22,7 +26,8 @@ from workbench.trace import Trace
 # The page's code hides what carries this class while a view of the same engine is alive.
 STILL_CLASS = "iw-still"
 
-Draw = Callable[[], tuple[object, str] | None]
+# What the picture would show, to tell whether it is another one, and what draws it; None where there is nothing.
+Draw = Callable[[], tuple[object, Callable[[], str]] | None]
 
 # Between the engine's coming to rest and the picture of it: presses in a row make one picture.
 SETTLE_SECONDS = 0.5
@@ -41,12 +46,13 @@ def embedded(trace: Trace, view: str) -> str:
 
 
 class Still:
-    """One such output. `draw` gives a key of the state and its HTML, or None when there is nothing to draw from."""
+    """One such output."""
 
     def __init__(self, engine_id: str, draw: Draw) -> None:
         self._engine_id = engine_id
         self._draw = draw
-        self._display_id = f"workbench-{uuid.uuid4().hex[:12]}"
+        self.id = f"workbench-{uuid.uuid4().hex[:12]}"
+        self._edition = 0
         self._shown: object = None
         self._in_cell = False
         self._timer: threading.Timer | None = None
@@ -90,6 +96,12 @@ class Still:
         self._timer.name, self._timer.daemon = "workbench-still", True
         self._timer.start()
 
+    def renew(self, edition: str) -> None:
+        """A page has this edition of the picture: if it is not the newest, have the newest published again."""
+        if edition != str(self._edition):
+            self._shown = None
+            self.touch()
+
     def _settle(self) -> None:
         self._timer = None  # before the state is read, so that nothing that comes after it goes unseen
         if not self._in_cell:
@@ -97,15 +109,19 @@ class Still:
 
     def _publish(self, update: bool) -> bool:
         with self._lock:
-            began = time.perf_counter()
-            drawn = self._draw()
-            self._draw_seconds = time.perf_counter() - began
-            if drawn is None:
+            found = self._draw()
+            if found is None:
                 return False
-            key, content = drawn
+            key, draw = found
             if key != self._shown:
+                began = time.perf_counter()
+                content = draw()
+                self._draw_seconds = time.perf_counter() - began
                 self._shown = key
-                page = f'<div class="{STILL_CLASS}" data-engine="{html.escape(self._engine_id)}">{content}</div>'
+                self._edition += 1
+                engine = html.escape(self._engine_id)
+                marks = f'data-engine="{engine}" data-still="{self.id}" data-edition="{self._edition}"'
+                page = f'<div class="{STILL_CLASS}" {marks}>{content}</div>'
                 data = {"text/html": page, "text/plain": "a picture of the view above"}
-                publish_display_data(data, transient={"display_id": self._display_id}, update=update)  # type: ignore[no-untyped-call]
+                publish_display_data(data, transient={"display_id": self.id}, update=update)  # type: ignore[no-untyped-call]
             return True

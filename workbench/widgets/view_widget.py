@@ -1,5 +1,6 @@
 """What the views of an engine and of a saved trace have in common: the page's code, and a comm that never waits."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from workbench.core.errors import ConfigError
 from workbench.trace import Trace
 from workbench.trace.picture import picture
 from workbench.trace.roofline_picture import Machine
+from workbench.widgets.lab_pages import keep_for_pages
 from workbench.widgets.still import Still, embedded
 from workbench.widgets.subshell import mend_comm
 
@@ -66,16 +68,18 @@ class ViewWidget(anywidget.AnyWidget):
         still = Still(self.engine_id, self._draw_still)
         still.show()
         self._stills.append(still)
+        keep_for_pages(still)
 
-    def _draw_still(self) -> tuple[object, str] | None:
+    def _draw_still(self) -> tuple[object, Callable[[], str]] | None:
         trace = self.trace()
         if trace is None:
             return None
         if self._embed_trace:
-            return trace.last_step, embedded(trace, self.view)
+            return trace.last_step, lambda: embedded(trace, self.view)
         answer = self.answer()
         machine = self.machine() if self.view == "kernels" else None
-        return (trace.last_step, answer, machine), answer or picture(trace, self.view, machine).to_html()
+        key = (trace.last_step, answer, machine)
+        return key, lambda: answer or picture(trace, self.view, machine).to_html()
 
     def touch_stills(self) -> None:
         """What the pictures show may have changed without a cell."""

@@ -17,6 +17,7 @@ export interface Place {
   readonly name: string;
   readonly kernelName: string;
   readonly busy: boolean;
+  readonly context: ISessionContext;
   readonly link: KernelLink;
 }
 
@@ -74,6 +75,7 @@ export class Hub {
         name: context.path.split("/").at(-1) ?? context.path,
         kernelName: context.kernelDisplayName,
         busy: kernel.status === "busy",
+        context,
         link,
       });
     }

@@ -13,6 +13,7 @@ import type { ViewPanel } from "./panel.ts";
 import { DEFAULTS, followSettings, type Settings } from "./settings.ts";
 import { Sidebar } from "./sidebar.ts";
 import { StatusItem } from "./status_item.ts";
+import { Stills } from "./stills.ts";
 
 const PLUGIN = "inference-workbench:plugin";
 const CATEGORY = "Inference workbench";
@@ -75,20 +76,24 @@ function activate(
     launcher?.add({ command, category: CATEGORY, rank, args: { isLauncher: true } }),
   );
 
-  followNotebooks(app, labShell, hub);
+  const stills = new Stills(() => hub.places);
+  hub.onChange(() => stills.catchUp());
+  followNotebooks(app, labShell, hub, stills);
   document.addEventListener("visibilitychange", () => hub.applyWatch());
   // Without a goodbye the kernel would keep this page's comm and its thread.
   window.addEventListener("pagehide", () => hub.dispose());
 }
 
 /** Every notebook and console has a session; a kernel's comms only work over that one's own connection. */
-function followNotebooks(app: JupyterFrontEnd, labShell: ILabShell | null, hub: Hub): void {
+function followNotebooks(app: JupyterFrontEnd, labShell: ILabShell | null, hub: Hub, stills: Stills): void {
   const contextOf = (widget: unknown): ISessionContext | undefined =>
     (widget as { sessionContext?: ISessionContext } | null)?.sessionContext;
   const look = (): void => {
     for (const widget of app.shell.widgets("main")) {
       const context = contextOf(widget);
-      if (context !== undefined) hub.follow(context);
+      if (context === undefined) continue;
+      hub.follow(context);
+      stills.follow(widget);
     }
   };
   const turned = (): void => {

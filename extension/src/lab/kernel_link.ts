@@ -118,6 +118,11 @@ export class KernelLink {
     this.sendWatch();
   }
 
+  /** Have those of a notebook's pictures published again, by id, that are older than the kernel's. */
+  askStills(editions: Record<string, string>): void {
+    this.send({ type: "stills", editions });
+  }
+
   /** How many frames a second views ask for; those that are open ask again. */
   setRate(updatesPerSecond: number): void {
     if (updatesPerSecond === this.updatesPerSecond) return;

@@ -22,7 +22,9 @@ export interface EngineSummary {
 }
 
 export type ToKernel =
-  { type: "watch"; seconds: number | null } | { type: "engine"; engine_id: string; message: ToEngine };
+  | { type: "watch"; seconds: number | null }
+  | { type: "stills"; editions: Record<string, string> }
+  | { type: "engine"; engine_id: string; message: ToEngine };
 
 export type FromKernel =
   | { type: "engines"; protocol: number; engines: EngineSummary[] }
