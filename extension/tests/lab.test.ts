@@ -331,7 +331,9 @@ class FakeNotebook {
   written = 0;
   private publishers: ((sender: unknown, message: unknown) => void)[] = [];
   readonly sessionContext = {
-    iopubMessage: { connect: (listener: (sender: unknown, message: unknown) => void) => this.publishers.push(listener) },
+    iopubMessage: {
+      connect: (listener: (sender: unknown, message: unknown) => void) => this.publishers.push(listener),
+    },
     disposed: { connect: () => true },
   };
   readonly context = { ready: Promise.resolve() };
