@@ -180,11 +180,11 @@ def test_a_comparison_as_plain_values_and_as_a_cell_s_output(recorded):
     totals = {row[0]: row for row in plain["totals"]}
     e2e = [metrics[c.request_id].e2e for c in found.changes for metrics in found.metrics]
     assert totals["end to end, median"][2:4] == pytest.approx([percentile(e2e[0::2], 50), percentile(e2e[1::2], 50)])
-    bundle, _ = found._repr_mimebundle_()
+    bundle, _ = found.show()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/plain"] == repr(found)
     assert "misses a recorded step by 5% in the median" in repr(found)
-    assert bundle["text/html"].count("<circle") == 2 + 2 * min(10, len(found.changes))
+    assert found._repr_html_().count("<circle") == 2 + 2 * min(10, len(found.changes))
 
 
 def test_progress_is_told_and_can_end_a_simulation(recorded):

@@ -80,7 +80,7 @@ class Comparison:
         """The view, to be put where it is wanted."""
         from workbench.widgets.compare_widget import CompareWidget  # ipywidgets is only needed where there is a page
 
-        return CompareWidget(self.to_json())
+        return CompareWidget(self.to_json(), self._repr_html_(), repr(self))
 
     def to_json(self) -> dict[str, Any]:
         """For views (extension/PROTOCOL.md): plain values, waterfalls of the requests that changed most included."""
@@ -134,10 +134,9 @@ class Comparison:
         picture = dumbbells([(c.request_id, *c.e2e) for c in self._shown()], self.names)
         return f"<b>{html.escape(self._headline())}</b>{notes}{picture}{html_table(*self._table())}"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        bundle, metadata = self.show()._repr_mimebundle_(**kwargs)
-        # What is seen where no kernel draws the view: a saved notebook, a page on the web.
-        return {**bundle, "text/plain": repr(self), "text/html": self._repr_html_()}, metadata
+    def _ipython_display_(self, **_: Any) -> None:
+        """The view, and under it the table that stays in a saved notebook."""
+        self.show()._ipython_display_()
 
     def _headline(self) -> str:
         text = f"{self.names[1]} against {self.names[0]}: {len(self.gained)} requests gained, {len(self.lost)} lost"

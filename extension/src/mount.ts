@@ -67,13 +67,17 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
 /** A saved notebook's picture of this engine is not needed where a view of it is alive (workbench/widgets/still.py). */
 function hideStill(style: HTMLElement, session: Session): void {
   if (session.connection !== "live" || style.childNodes.length > 1) return;
-  style.append(`.iw-still[data-engine="${CSS.escape(session.engineId)}"] { display: none; }`);
+  style.append(hidesStill(session.engineId));
 }
 
-/** Show two runs side by side; everything that is shown is in the data. */
-export function mountComparison(data: ComparisonData, element: HTMLElement, height = 0): () => void {
+function hidesStill(engineId: string): string {
+  return `.iw-still[data-engine="${CSS.escape(engineId)}"] { display: none; }`;
+}
+
+/** Show two runs side by side; everything that is shown is in the data. `id`: of the picture of it, if there is one. */
+export function mountComparison(data: ComparisonData, element: HTMLElement, height = 0, id = ""): () => void {
   const root = h("div", { class: "iw", "data-view": "compare", "data-testid": "workbench-compare" });
-  const style = h("style", {}, styles);
+  const style = h("style", {}, styles, id === "" ? "" : hidesStill(id));
   if (height > 0) root.style.setProperty("--iw-height", `${height}px`);
   const body = h("div", { class: "iw-body" });
   root.append(h("section", { class: "iw-panel iw-panel-compare", "aria-label": "Compare" }, body));

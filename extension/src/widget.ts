@@ -19,7 +19,7 @@ function render({ model, el }: RenderContext): () => void {
   const height = model.get("height");
   if (model.get("view") === "compare") {
     const data = model.get("comparison") as ComparisonData;
-    return mountComparison(data, el, typeof height === "number" ? height : 0);
+    return mountComparison(data, el, typeof height === "number" ? height : 0, text("engine_id", ""));
   }
   const { session, leave } = joinSession(text("engine_id", "engine"), new WidgetSource(model));
   const unmount = mount(session, text("view", "dashboard"), el, typeof height === "number" ? height : 0);

@@ -23,6 +23,7 @@ WORK = """
 outputs = llm.generate(["Once upon a time", "One day, Tom", "The bear"], SamplingParams(max_tokens=24), use_tqdm=False)
 """
 REPLAY = 'llm.view("blocks", embed_trace=True)'
+COMPARISON = "from workbench import compare, simulate\ncompare(llm.trace, simulate(llm.trace, max_num_seqs=1))"
 # The numbers, from the engine itself.
 TRUTH = """
 import json
@@ -36,7 +37,7 @@ print(json.dumps({"step": state.step, "free": len(state.free_blocks), "cached": 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
     """The notebook after it was run by nbclient, which is a front end without views."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP, WORK, REPLAY, TRUTH)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP, WORK, REPLAY, TRUTH, COMPARISON)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     nbformat.write(notebook, tmp_path_factory.mktemp("saved") / "saved.ipynb")
@@ -79,6 +80,13 @@ def test_an_embedded_trace_replays(exported, saved) -> None:
         "aria-label",
         f"Map of the KV cache blocks: {used} of {truth['blocks']} blocks in use, {truth['cached']} cached",
     )
+
+
+def test_a_comparison_is_not_blank(exported, screenshots: Path) -> None:
+    comparison = exported.locator(".iw-still").last
+    expect(comparison).to_contain_text("simulated: max_num_seqs=1")
+    expect(comparison.locator("table")).to_be_visible()
+    expect(comparison.locator("svg circle").first).to_be_visible()
 
 
 PAUSED = """

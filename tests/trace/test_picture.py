@@ -1,6 +1,7 @@
 """The still picture: well formed, its numbers those of the scheduler, whatever the size of the pool."""
 
 import base64
+import html
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -15,6 +16,7 @@ from workbench.core.sampling_params import SamplingParams
 from workbench.core.scheduler_output import SampledToken
 from workbench.core.work import MATRICES, WorkSizes, step_work
 from workbench.trace import Trace
+from workbench.trace.metrics import measure
 from workbench.trace.picture import MAX_CELLS, picture
 from workbench.trace.roofline_picture import Machine
 
@@ -120,3 +122,38 @@ def test_the_traffic_s_picture_has_a_line_up_and_one_down_for_each_arrival():
 def test_before_the_first_step_there_is_a_picture_too():
     _, trace, _ = run(12, 0)
     assert dict(picture(trace).facts)["KV blocks"] == "0 used, 0 cached, 12 free of 12"
+
+
+def test_the_requests_picture_tells_each_of_them_in_the_scheduler_s_numbers():
+    scheduler, trace, _ = run(12, 40)
+    state, measured = scheduler.snapshot(), measure(trace.records())
+    header, *rows = picture(trace, "requests").table
+    assert header == ("request", "prompt", "state", "prompt tokens", "output tokens", "KV blocks", "first token")
+    assert [row[0] for row in rows] == list(measured)
+    for name, _, phase, prompt, output, blocks, ttft in rows:
+        m = measured[name]
+        assert phase == (m.finish_reason or ("running" if name in state.running else "waiting"))
+        assert (prompt, output) == ("9", str(m.num_output_tokens))
+        assert blocks == str(len(state.block_tables.get(name, ())))
+        assert ttft == ("–" if m.ttft is None else f"{m.ttft * 1e3:.2f} ms")
+    assert {row[2] for row in rows} > {"length"}, "some live"
+
+
+@pytest.mark.parametrize("view", ["playground", "dashboard"])
+def test_the_playground_s_picture_has_the_prompts_and_the_answers_as_text(view):
+    _, trace, _ = run(12, 80)
+    trace.token_text = lambda token: f"<{token}>"
+    header, left_out, *rows = picture(trace, view).table
+    assert header == ("request", "prompt", "answer")
+    assert left_out == ("8 earlier ones", "", "")
+    sampled = [s for record in trace.records() for s in record.sampled]
+    for name, prompt, answer in rows:
+        assert prompt == f"<{int(name[1:]) % 7}>" * 9
+        assert answer == "".join(f"<{s.token_id}>" for s in sampled if s.request_id == name)
+    assert (
+        f'<td style="text-align:left;font-weight:500">{html.escape(rows[-1][1])}</td>' in picture(trace, view).to_html()
+    )
+    trace.token_text = lambda token: "x" * 100
+    assert {len(row[1]) for row in picture(trace, view).table[2:]} == {601}
+    _, empty, _ = run(12, 0)
+    assert picture(empty, view).table == ()

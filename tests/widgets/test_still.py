@@ -9,6 +9,7 @@ from IPython.core.events import EventManager, available_events
 
 from tests.engine.helpers import Engine, wait_until
 from tests.widgets.test_lab_pages import Comm
+from workbench import compare
 from workbench.engine.client import EngineClient
 from workbench.trace import Trace
 from workbench.widgets import still as still_module
@@ -140,6 +141,39 @@ def test_a_page_that_comes_later_is_sent_the_picture_again_only_if_its_own_is_no
     assert f'data-still="{still.id}"' in picture
     assert after_step(engine) in picture
     widget.close()
+
+
+def test_the_pictures_of_memory_knobs_and_controls_say_what_only_the_engine_knows(engine, notebook):
+    client = EngineClient(engine.loop, engine.tokenizer)
+    widgets = [EngineWidget(client, view) for view in ("memory", "knobs", "controls")]
+    for widget in widgets:
+        notebook.cell(widget._ipython_display_)
+    memory, knobs, controls = notebook.pictures
+    rows = engine.core.memory(engine.core.runner.device())
+    assert all(f">{row.name}</td>" in memory for row in rows)
+    asked, in_force = engine.core.args.max_num_seqs, engine.core.scheduler.config.max_num_seqs
+    assert f"<td>max_num_seqs</td><td>{asked}</td><td>{in_force}</td>" in knobs
+    assert ">idle</td>" in controls
+    # A pause and a knob need no request to be worked on; the next cell's end writes them all the same.
+    engine.loop.pause()
+    client.configure({"max_num_seqs": 3})
+    notebook.cell()
+    knobs, controls = notebook.pictures[-2:]
+    assert "<td>max_num_seqs</td><td>3</td><td>3</td>" in knobs
+    assert ">paused</td>" in controls
+    for widget in widgets:
+        widget.close()
+
+
+def test_a_comparison_has_a_picture_of_its_own(notebook, engine):
+    engine.submit([1] * 5, max_tokens=6).result(30)
+    trace = engine.core.trace.copy()
+    found = compare(trace, trace)
+    notebook.cell(found._ipython_display_)
+    ((_, update, picture),) = notebook.written
+    assert not update
+    assert found._repr_html_() in picture
+    assert picture.startswith('<div class="iw-still" data-engine="compare-')
 
 
 @pytest.mark.parametrize("kind", ["engine", "saved trace"])

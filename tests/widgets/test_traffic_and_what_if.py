@@ -332,14 +332,15 @@ def test_the_still_of_what_if_is_the_last_answer_s_own_picture(engine, held, kin
     page = pages(engine, kind, tmp_path)
     page.widget.view = "what_if"
     key, before = page.widget._draw_still()
-    assert "what if: state after step" in before
+    assert "what if: state after step" in before()
     ask(page, held)
-    assert page.widget._draw_still() == (key, before)
+    meanwhile, drawn = page.widget._draw_still()
+    assert (meanwhile, drawn()) == (key, before())
     assert answer(page, held)["ok"]
     later, after = page.widget._draw_still()
     assert later != key
-    assert "<svg" in after
-    assert "max_num_seqs: 8 → 1" in after
+    assert "<svg" in after()
+    assert "max_num_seqs: 8 → 1" in after()
 
 
 def test_the_machine_is_measured_beside_the_engine_once_at_a_time(engine, monkeypatch):

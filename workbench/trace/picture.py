@@ -13,6 +13,7 @@ from itertools import groupby
 from workbench.core.records import Snapshot, StepRecord
 from workbench.core.scheduler_output import Action
 from workbench.trace.metrics import PERCENTILES, histogram, measure, percentile
+from workbench.trace.picture_tables import TABLES, Table
 from workbench.trace.roofline_picture import Machine, draw_roofline, roofline_facts
 from workbench.trace.trace import Trace
 
@@ -43,15 +44,17 @@ PARTS = {
 @dataclass(frozen=True, slots=True)
 class Picture:
     """svg: the drawing, "" for views that are numbers alone. facts: names and values, with units, equal to the
-    engine's after `step`."""
+    engine's after `step`. table: what is told of each request, a header first; () for views that tell nothing of one.
+    """
 
     title: str
     step: int
     svg: str
     facts: tuple[tuple[str, str], ...]
+    table: Table = ()
 
-    def to_html(self) -> str:
-        """A figure that needs no script and no network, and that sanitizers let through."""
+    def to_html(self, more: str = "") -> str:
+        """A figure that needs no script and no network, and that sanitizers let through; more: HTML above the facts."""
         e = html.escape
         left, right = ('style="text-align:left;font-weight:500"', 'style="text-align:right"')
         cells = "".join(f"<tr><th {left}>{e(name)}</th><td {right}>{e(value)}</td></tr>" for name, value in self.facts)
@@ -62,7 +65,12 @@ class Picture:
                 f'<img alt="{e(self.title)}: drawing of the state and the newest steps" style="max-width:100%" '
                 f'src="data:image/svg+xml;base64,{source}">'
             )
-        return f"<figure><figcaption>{e(self.title)}</figcaption>{image}<table>{cells}</table></figure>"
+        told = "".join(
+            "<tr>" + "".join(f"<{tag} {left}>{e(cell)}</{tag}>" for cell in row) + "</tr>"
+            for tag, row in zip(["th"] + ["td"] * len(self.table), self.table, strict=False)
+        )
+        requests = f"<table>{told}</table>" if told else ""
+        return f"<figure><figcaption>{e(self.title)}</figcaption>{image}{requests}{more}<table>{cells}</table></figure>"
 
 
 def picture(trace: Trace, view: str = "dashboard", machine: Machine | None = None) -> Picture:
@@ -96,13 +104,15 @@ def picture(trace: Trace, view: str = "dashboard", machine: Machine | None = Non
     if view == "kernels" and records:
         last = computed or records[-1]
         split = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in last.times._asdict().items())
-        told = f"{last.num_scheduled_tokens:,} tokens in {last.duration * 1e3:.2f} ms: {split}"
+        count = last.num_scheduled_tokens
+        told = f"{count:,} token{'s' * (count != 1)} in {last.duration * 1e3:.2f} ms: {split}"
         facts.insert(0, (f"step {last.step:,}", told))
         if machine is not None:
             facts[1:1] = roofline_facts(last, machine)
     if view == "what_if":
         facts.insert(0, ("asked", "nothing yet; in a cell: compare(trace, simulate(trace, max_num_seqs=4))"))
-    return Picture(title, state.step, svg, tuple(facts))
+    table = TABLES[view](trace, state, records) if view in TABLES else ()
+    return Picture(title, state.step, svg, tuple(facts), table)
 
 
 def _facts(trace: Trace, state: Snapshot, records: Sequence[StepRecord]) -> list[tuple[str, str]]:

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.core.errors import EngineClosedError
+from workbench.core.settings import Setting, Settings
 from workbench.engine.client import EngineClient
+from workbench.ledger import Ledger
 from workbench.lockstep_job import LockstepJob
+from workbench.tables import html_table
 from workbench.trace import Trace
 from workbench.trace.roofline_picture import Machine
 from workbench.what_if import WhatIfJob
 from workbench.widgets.engine_channel import EngineChannel
+from workbench.widgets.feed import knobs
 from workbench.widgets.view_widget import ViewWidget
 
 
@@ -54,6 +58,36 @@ class EngineWidget(ViewWidget):
             found = job.result()
             return "" if found is None else found._repr_html_()
         return ""
+
+    def stands(self) -> object:
+        """The knobs, or whether it runs: both may change without a step."""
+        client = self._client()
+        if client is None or self.view not in ("controls", "knobs"):
+            return None
+        return self._state(client) if self.view == "controls" else tuple(knobs(client).items())
+
+    def more(self) -> str:
+        """The ledger, the knobs, or what the controls say."""
+        client = self._client()
+        if client is None:
+            return ""
+        core = client.loop.core
+        if self.view == "memory" and client.loop.status().state != "closed":
+            reading = core.runner.device()
+            return Ledger(core.memory(reading), reading)._repr_html_()
+        if self.view == "knobs":
+            return Settings({name: Setting(*values) for name, values in knobs(client).items()})._repr_html_()
+        if self.view == "controls":
+            return html_table(("control", "stands at"), self._state(client))
+        return ""
+
+    def _state(self, client: EngineClient) -> tuple[tuple[str, str], ...]:
+        status = client.loop.status()
+        speed = "as fast as it can" if status.speed is None else f"{status.speed:g} steps/s"
+        points = ", ".join(point.name for point in client.loop.breakpoints) or "none"
+        why = status.message or status.stopped_by
+        state = status.state if why is None else f"{status.state}: {why}"
+        return ("engine", state), ("speed", speed), ("breakpoints", points)
 
     def machine(self) -> Machine | None:
         """The model's sizes and the machine's limits, while there is an engine with a model."""

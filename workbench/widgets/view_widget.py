@@ -78,8 +78,8 @@ class ViewWidget(anywidget.AnyWidget):
             return trace.last_step, lambda: embedded(trace, self.view)
         answer = self.answer()
         machine = self.machine() if self.view == "kernels" else None
-        key = (trace.last_step, answer, machine)
-        return key, lambda: answer or picture(trace, self.view, machine).to_html()
+        key = (trace.last_step, answer, machine, self.stands())
+        return key, lambda: answer or picture(trace, self.view, machine).to_html(self.more())
 
     def touch_stills(self) -> None:
         """What the pictures show may have changed without a cell."""
@@ -89,6 +89,14 @@ class ViewWidget(anywidget.AnyWidget):
     def answer(self) -> str:
         """The HTML of what this view was asked last, as what-if is; "" where nothing has been answered."""
         raise NotImplementedError
+
+    def stands(self) -> object:
+        """What else the picture depends on beside the steps; equal as long as the picture would be the same."""
+        return None
+
+    def more(self) -> str:
+        """The HTML of what only an engine can tell of this view; "" where there is nothing."""
+        return ""
 
     def machine(self) -> Machine | None:
         """The model's sizes and the machine's limits; None where there is no engine, or one without a model."""
