@@ -84,7 +84,7 @@ def test_an_embedded_trace_replays(exported, saved) -> None:
 
 def test_a_comparison_is_not_blank(exported, screenshots: Path) -> None:
     comparison = exported.locator(".iw-still").last
-    expect(comparison).to_contain_text("simulated: max_num_seqs=1")
+    expect(comparison).to_contain_text("max_num_seqs: 4 → 1")
     expect(comparison.locator("table")).to_be_visible()
     expect(comparison.locator("svg circle").first).to_be_visible()
 
