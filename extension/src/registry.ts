@@ -8,11 +8,14 @@ const KEY = Symbol.for("inference-workbench");
 interface Registry {
   readonly sessions: Map<string, Session>;
   readonly holders: Map<Session, number>;
+  /** What asks a kernel for a stream again. */
+  readonly streams: Set<() => void>;
+  updatesPerSecond: number | null;
 }
 
 function registry(): Registry {
   const page = globalThis as { [KEY]?: Registry };
-  page[KEY] ??= { sessions: new Map(), holders: new Map() };
+  page[KEY] ??= { sessions: new Map(), holders: new Map(), streams: new Set(), updatesPerSecond: null };
   return page[KEY];
 }
 
@@ -50,4 +53,25 @@ export function joinSession(engineId: string, source: Source): { session: Sessio
 /** The page's session of an engine, if some view shows it. */
 export function sessionOf(engineId: string): Session | undefined {
   return registry().sessions.get(engineId);
+}
+
+/** Have kernels send this page so many frames a second at most, to panels and to cells; null: as many as they do. */
+export function setUpdates(perSecond: number | null): void {
+  const page = registry();
+  if (page.updatesPerSecond === perSecond) return;
+  page.updatesPerSecond = perSecond;
+  for (const askAgain of [...page.streams]) askAgain();
+}
+
+/** What a request for a stream says of it. */
+export function wantedUpdates(): { updates_per_second?: number } {
+  const { updatesPerSecond } = registry();
+  return updatesPerSecond === null ? {} : { updates_per_second: updatesPerSecond };
+}
+
+/** Call `askAgain` whenever the page wants another rate, until the result is called. */
+export function onOtherUpdates(askAgain: () => void): () => void {
+  const { streams } = registry();
+  streams.add(askAgain);
+  return () => streams.delete(askAgain);
 }

@@ -1,6 +1,7 @@
 // A notebook widget's model as a source of frames.
 
 import { decodePayload, isFromEngine, type ToEngine, type CommandArgs, type CommandName } from "./protocol.ts";
+import { onOtherUpdates, wantedUpdates } from "./registry.ts";
 import type { Source, SourceHandlers } from "./source.ts";
 
 /** The part of anywidget's model that the views use, so that a panel can offer the same over another channel. */
@@ -20,6 +21,7 @@ export class WidgetSource implements Source {
   readonly interactive = true;
   private readonly model: WidgetModel;
   private handlers: SourceHandlers | null = null;
+  private stopAsking: (() => void) | null = null;
 
   constructor(model: WidgetModel) {
     this.model = model;
@@ -46,6 +48,7 @@ export class WidgetSource implements Source {
     this.model.on("comm:close", onLost);
     this.model.on("comm_live_update", onLost);
     return () => {
+      this.endAsking();
       this.handlers = null;
       this.model.off("msg:custom", onMessage);
       this.model.off("comm:close", onLost);
@@ -54,15 +57,23 @@ export class WidgetSource implements Source {
   }
 
   subscribe(): void {
-    this.send({ type: "subscribe" });
+    this.stopAsking ??= onOtherUpdates(() => this.subscribe());
+    const message: ToEngine = { type: "subscribe", ...wantedUpdates() };
+    this.send(message);
   }
 
   unsubscribe(): void {
+    this.endAsking();
     this.send({ type: "unsubscribe" });
   }
 
   command<N extends CommandName>(id: string, name: N, args: CommandArgs[N]): void {
     this.send({ type: "command", id, name, args });
+  }
+
+  private endAsking(): void {
+    this.stopAsking?.();
+    this.stopAsking = null;
   }
 
   private send(message: ToEngine): void {

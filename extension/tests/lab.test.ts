@@ -10,6 +10,7 @@ import { layoutOf, viewsOf } from "../src/lab/layouts.ts";
 import { freeName, playgroundNotebook } from "../src/lab/playground_notebook.ts";
 import { sidebarGroups } from "../src/lab/sidebar_model.ts";
 import { marksOf, Stills } from "../src/lab/stills.ts";
+import { whichEngine } from "../src/lab/words.ts";
 import { sessionOf } from "../src/registry.ts";
 import { NUM_HUES, PALETTE_NAMES, paletteOf } from "../src/ui/palettes.ts";
 import { payload, recordedTrace, shortRun, snapshot } from "./support.ts";
@@ -153,11 +154,10 @@ test("panels of one engine share one stream, which ends with the last of them", 
   await settled();
   const comm = kernel.comms[0]!;
   comm.list(summary("demo", 1));
-  made.setRate(5);
   const one = made.share("demo");
   const two = made.share("demo");
   assert.equal(one.session, two.session);
-  assert.deepEqual(comm.messages("demo"), [{ type: "subscribe", updates_per_second: 5 }]);
+  assert.deepEqual(comm.messages("demo"), [{ type: "subscribe" }]);
   const wrap = (message: unknown): unknown => ({ type: "engine", engine_id: "demo", message });
   comm.receive(wrap({ type: "hello", protocol: PROTOCOL_VERSION, engine: recordedTrace().engine }));
   comm.receive(wrap({ type: "frame", seq: 1, keyframe: true }), payload(shortRun(), snapshot()));
@@ -184,7 +184,7 @@ test("a stream that broke is asked for again when the kernel is back, and the vi
   void made.probe();
   await settled();
   kernel.comms[1]!.list(summary("demo", 1));
-  assert.deepEqual(kernel.comms[1]!.messages("demo").at(-1), { type: "subscribe", updates_per_second: 20 });
+  assert.deepEqual(kernel.comms[1]!.messages("demo").at(-1), { type: "subscribe" });
   shared.release();
   made.dispose();
 });
@@ -398,4 +398,16 @@ test("a kernel that has answered is asked once for the pictures that its noteboo
   link.connected = true;
   stills.catchUp();
   assert.equal(asked.length, 2);
+});
+
+test("a panel's title tells its engine from the others, and says no more than that", () => {
+  const [story, other] = [
+    { name: "story.ipynb", link: {} },
+    { name: "other.ipynb", link: {} },
+  ];
+  const [first, second] = [summary("a", 1), summary("b", 2)];
+  assert.equal(whichEngine(first, story, [story]), "");
+  assert.equal(whichEngine(second, story, [story, story]), " #2");
+  assert.equal(whichEngine(first, story, [story, other]), " · story.ipynb");
+  assert.equal(whichEngine(second, story, [story, story, other]), " #2 · story.ipynb");
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { PROTOCOL_VERSION } from "../src/protocol.ts";
+import { setUpdates } from "../src/registry.ts";
 import { ReplaySource } from "../src/replay_source.ts";
 import type { SourceHandlers } from "../src/source.ts";
 import { WidgetSource } from "../src/widget_source.ts";
@@ -108,4 +109,22 @@ test("a saved trace delivers everything at once and refuses commands by name", (
   source.subscribe();
   source.command("c1", "pause", {});
   assert.deepEqual(log, ["hello demo", `frame ${saved.records.length} true`, "reply c1"]);
+});
+
+test("every stream of the page keeps to its rate, those that run already too", () => {
+  const [cell, closed] = [new FakeModel(), new FakeModel()];
+  const source = new WidgetSource(cell);
+  const stop = source.listen(handlers([]));
+  source.subscribe();
+  const other = new WidgetSource(closed);
+  other.listen(handlers([]));
+  other.subscribe();
+  other.unsubscribe();
+  setUpdates(5);
+  setUpdates(5);
+  assert.deepEqual(cell.sent, [{ type: "subscribe" }, { type: "subscribe", updates_per_second: 5 }]);
+  assert.deepEqual(closed.sent, [{ type: "subscribe" }, { type: "unsubscribe" }]);
+  stop();
+  setUpdates(null);
+  assert.equal(cell.sent.length, 2);
 });

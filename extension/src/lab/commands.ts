@@ -54,14 +54,12 @@ export function addCommands(shell: Shell): SidebarActions {
   const { app, labShell, hub, tracker } = shell;
   const { commands } = app;
 
-  const openNotebook = (path: string): void => {
-    void commands.execute("docmanager:open", { path }).catch(report("The notebook could not be opened"));
-  };
+  /** The notebook's widget: a launcher makes room for what a card's command returns. */
+  const openNotebook = (path: string): Promise<unknown> =>
+    commands.execute("docmanager:open", { path }).catch(report("The notebook could not be opened"));
 
   const makePanel = (args: PanelArgs): ViewPanel => {
-    const panel = new ViewPanel(hub, args, { openNotebook, rebound: (changed) => void tracker.save(changed) });
-    forwardKeys(panel.node, app);
-    return panel;
+    return new ViewPanel(hub, args, { openNotebook, rebound: (changed) => void tracker.save(changed) });
   };
 
   /** The panel of a view of an engine: the one that is open, or a new one, not yet in the main area. */
@@ -80,7 +78,7 @@ export function addCommands(shell: Shell): SidebarActions {
 
   const openView = (view: string, path: string, engine: EngineSummary): void => {
     const panel = panelOf(view, path, engine);
-    const beside = tracker.find((other) => other.isAttached && other.isVisible && other !== panel);
+    const beside = largestOf(tracker, panel);
     const notebook = widgetAt(app, path);
     if (beside !== undefined) put(panel, { mode: "tab-after", ref: beside.id });
     else if (notebook !== null) put(panel, { mode: "split-right", ref: notebook.id });
@@ -203,9 +201,9 @@ export function addCommands(shell: Shell): SidebarActions {
       await kernelspecs.ready;
       const specs = kernelspecs.specs;
       try {
-        openNotebook(await newPlayground(contents, folder, specs?.kernelspecs[specs.default] ?? null));
+        return await openNotebook(await newPlayground(contents, folder, specs?.kernelspecs[specs.default] ?? null));
       } catch (error) {
-        report("The notebook could not be made")(error);
+        return report("The notebook could not be made")(error);
       }
     },
   });
@@ -219,9 +217,10 @@ export function addCommands(shell: Shell): SidebarActions {
         const titles = tutorials.map(titleOf);
         const { value } = await InputDialog.getItem({ title: "Open a tutorial", items: titles, okLabel: "Open" });
         const chosen = value === null ? undefined : tutorials[titles.indexOf(value)];
-        if (chosen !== undefined) openNotebook(await placeTutorial(app.serviceManager.contents, chosen));
+        if (chosen === undefined) return undefined;
+        return await openNotebook(await placeTutorial(app.serviceManager.contents, chosen));
       } catch (error) {
-        report("The tutorials could not be opened")(error);
+        return report("The tutorials could not be opened")(error);
       }
     },
   });
@@ -249,20 +248,30 @@ export function addCommands(shell: Shell): SidebarActions {
 }
 
 /**
- * The views keep their keys from JupyterLab, whose single letters would act on the notebook; the extension's own
- * shortcuts, as the reader has set them, work there all the same.
+ * The views keep single keys from JupyterLab, where they would act on the notebook. Those with Ctrl, Alt or Cmd, and the
+ * extension's own shortcuts as the reader has set them, are pressed once more outside of the view.
  */
-export function forwardKeys(node: HTMLElement, app: JupyterFrontEnd): void {
-  node.addEventListener("keydown", (event) => {
+export function passKeysOn(app: JupyterFrontEnd): void {
+  document.addEventListener("keydown", (event) => {
+    if (!event.isTrusted || event.defaultPrevented || !(event.target instanceof Element)) return;
+    const view = event.target.closest(".iw, .iw-lab-panel, .iw-lab-side");
     const pressed = keystroke(event);
-    const binding = app.commands.keyBindings.find(
-      ({ command, keys }) => command.startsWith(`${PREFIX}:`) && keys.length === 1 && keys[0] === pressed,
+    const ours = app.commands.keyBindings.some(
+      ({ command, keys }) => command.startsWith(`${PREFIX}:`) && keys[0] === pressed,
     );
-    if (binding === undefined || !app.commands.isEnabled(binding.command, binding.args)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    void app.commands.execute(binding.command, binding.args);
+    if (view === null || !(ours || event.ctrlKey || event.altKey || event.metaKey)) return;
+    // JupyterLab prevents the default of a key that it takes.
+    const taken = view.parentElement?.dispatchEvent(new KeyboardEvent(event.type, event)) === false;
+    if (taken) event.preventDefault();
   });
+}
+
+/** Of the panels in sight, other than `panel`, the one with the most room. */
+function largestOf(tracker: WidgetTracker<ViewPanel>, panel: ViewPanel): ViewPanel | undefined {
+  const room = ({ node }: Widget): number => node.clientWidth * node.clientHeight;
+  return tracker
+    .filter((other) => other.isAttached && other.isVisible && other !== panel)
+    .sort((a, b) => room(b) - room(a))[0];
 }
 
 /** The notebook or console at a path, if it is open in the main area. */

@@ -3,6 +3,7 @@
 import type { ISessionContext } from "@jupyterlab/apputils";
 import type { Kernel } from "@jupyterlab/services";
 
+import { setUpdates } from "../registry.ts";
 import type { EngineSummary } from "./lab_protocol.ts";
 import { KernelLink, type KernelMemory } from "./kernel_link.ts";
 
@@ -128,7 +129,7 @@ export class Hub {
   /** How many times a second views are updated, at most. */
   setRate(updatesPerSecond: number): void {
     this.rate = updatesPerSecond;
-    for (const link of this.links.values()) link.setRate(updatesPerSecond);
+    setUpdates(updatesPerSecond);
     this.applyWatch();
   }
 
@@ -162,7 +163,6 @@ export class Hub {
     for (const kernel of wanted) {
       if (this.links.has(kernel)) continue;
       const link = new KernelLink(kernel, this.memory, () => this.changed());
-      link.setRate(this.rate);
       this.links.set(kernel, link);
     }
     this.applyWatch();

@@ -6,7 +6,7 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { IStatusBar } from "@jupyterlab/statusbar";
 
-import { addCommands, COMMANDS, forwardKeys, paletteItems } from "./commands.ts";
+import { addCommands, COMMANDS, passKeysOn, paletteItems } from "./commands.ts";
 import { Hub } from "./hub.ts";
 import styles from "./lab.css";
 import type { ViewPanel } from "./panel.ts";
@@ -48,7 +48,7 @@ function activate(
   const actions = addCommands({ app, labShell, hub, tracker, settings: () => settings(), sidebarId: SIDEBAR });
 
   const sidebar = new Sidebar(hub, actions);
-  forwardKeys(sidebar.node, app);
+  passKeysOn(app);
   app.shell.add(sidebar, "left", { rank: 450 });
   restorer?.add(sidebar, SIDEBAR);
 

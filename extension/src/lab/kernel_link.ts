@@ -55,7 +55,6 @@ export class KernelLink {
   private watchSeconds: number | null = null;
   private watchTimer: ReturnType<typeof setInterval> | undefined;
   private nextId = 1;
-  private updatesPerSecond = 20;
 
   constructor(kernel: KernelConnection, memory: KernelMemory, changed: () => void) {
     this.kernel = kernel;
@@ -121,13 +120,6 @@ export class KernelLink {
   /** Have those of a notebook's pictures published again, by id, that are older than the kernel's. */
   askStills(editions: Record<string, string>): void {
     this.send({ type: "stills", editions });
-  }
-
-  /** How many frames a second views ask for; those that are open ask again. */
-  setRate(updatesPerSecond: number): void {
-    if (updatesPerSecond === this.updatesPerSecond) return;
-    this.updatesPerSecond = updatesPerSecond;
-    if (this.connected) this.attachAgain();
   }
 
   /** The engine's session on this page with this link attached, shared by all panels; call `release` when out of sight. */
@@ -200,12 +192,7 @@ export class KernelLink {
         const same = callback as unknown as MessageListener;
         this.listeners = this.listeners.filter((l) => l.callback !== same || l.event !== event);
       },
-      send: (content) => {
-        const message = content as ToEngine;
-        const rated =
-          message.type === "subscribe" ? { ...message, updates_per_second: this.updatesPerSecond } : message;
-        this.send({ type: "engine", engine_id: engineId, message: rated });
-      },
+      send: (content) => this.send({ type: "engine", engine_id: engineId, message: content as ToEngine }),
     };
   }
 

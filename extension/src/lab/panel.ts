@@ -11,7 +11,7 @@ import type { Hub } from "./hub.ts";
 import { viewIcon } from "./icons.ts";
 import type { KernelLink } from "./kernel_link.ts";
 import type { EngineSummary } from "./lab_protocol.ts";
-import { viewTitle } from "./words.ts";
+import { viewTitle, whichEngine } from "./words.ts";
 
 /** What a panel is, in a form that the layout restorer keeps. */
 export interface PanelArgs {
@@ -200,8 +200,7 @@ export class ViewPanel extends Widget {
 
   private retitle(engine: EngineSummary | null): void {
     const place = this.hub.placeAt(this.wanted.path);
-    const several = this.hub.engines.length > 1;
-    const which = several && place !== undefined && engine !== null ? ` · ${place.name} #${engine.ordinal}` : "";
+    const which = place === undefined || engine === null ? "" : whichEngine(engine, place, this.hub.engines);
     this.title.label = `${viewTitle(this.wanted.view)}${which}`;
     const model = engine === null ? "no engine yet" : `${engine.model}, engine ${engine.ordinal}`;
     this.title.caption = `${viewTitle(this.wanted.view)}: ${model}\n${this.wanted.path}`;

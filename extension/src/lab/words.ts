@@ -39,6 +39,16 @@ export function commandable(engine: EngineSummary): boolean {
   return engine.state !== "closed";
 }
 
+/** What tells a panel's engine from the others of the page, after the view's name: its number in its kernel, its notebook. */
+export function whichEngine(
+  engine: EngineSummary,
+  { name, link }: { readonly name: string; readonly link: object },
+  engines: readonly { readonly link: object }[],
+): string {
+  const number = engines.filter((other) => other.link === link).length > 1 ? ` #${engine.ordinal}` : "";
+  return engines.some((other) => other.link !== link) ? `${number} · ${name}` : number;
+}
+
 export function viewTitle(view: string): string {
   return isViewName(view) ? VIEWS[view].title : "Dashboard";
 }
