@@ -43,6 +43,7 @@ while len(seen) < 2:
 """
 
 ENGINE = "llm.engine_id"
+CLOSE = "panel => [...window.jupyterapp.shell.widgets('main')].find(widget => widget.node === panel).close()"
 FACTS = (
     "(lambda s, p: (s.state, s.step, s.num_running, s.num_waiting, p.num_blocks - p.num_free, p.num_blocks))"
     "(llm.status(), llm._loop.core.scheduler.kv.pool)"
@@ -208,8 +209,9 @@ def step_of(workbench: Workbench, engine: str) -> int:
 
 
 def test_shortcuts_act_on_the_engine_and_leave_typing_alone(lab: LabPage, workbench: Workbench) -> None:
-    engine = ready(lab, PAUSED)
+    engine = ready(lab, PAUSED, "llm.view('controls')")
     lab.run_cell(1)
+    lab.run_cell(2)
     workbench.show_sidebar()
     workbench.open(engine, "controls")
     at = last_step(lab)
@@ -219,11 +221,27 @@ def test_shortcuts_act_on_the_engine_and_leave_typing_alone(lab: LabPage, workbe
     expect(position).to_have_text(f"step {at + 1}")
     lab.page.keyboard.press("F7")
     expect(position).to_have_text(f"step {at}")
-    # From inside a cell's editor, too.
+    # JupyterLab's own keys work from inside a panel, and its palette has the commands.
+    lab.page.keyboard.press("Control+Shift+C")
+    lab.page.keyboard.type("inference workbench")
+    for label in ("Arrange workbench", "Resume the engine", "Step back in time", "Go to the next event", "Open Memory"):
+        expect(lab.page.locator(".lm-CommandPalette-itemLabel", has_text=label)).to_be_visible()
+    lab.page.keyboard.press("Escape")
+    assert last_step(lab) == at + 1, "what was typed was no command"
+    # Ours work from inside a view in a cell, and a cell's editor.
+    lab.cell_element(2)
+    in_cell = lab.page.locator(".jp-Cell [data-testid=workbench-controls]")
+    in_cell.get_by_test_id("position").click()
+    lab.page.keyboard.press("Shift+F8")
+    expect(position).to_have_text(f"step {at + 2}")
+    lab.page.keyboard.press("Shift+F7")
+    expect(position).to_have_text("step 0")  # the first arrivals
+    lab.page.keyboard.press("Shift+F8")
+    expect(position).to_have_text(f"step {at + 3}")
     lab.cell_element(1)
     lab.page.locator(".jp-Cell").nth(1).locator(".cm-content").click()
     lab.page.keyboard.press("F7")
-    expect(position).to_have_text(f"step {at - 1}")
+    expect(position).to_have_text(f"step {at + 2}")
     lab.page.keyboard.press("F8")
     expect(workbench.status).not_to_have_attribute("data-mode", "paused")
     source = "() => window.labTest.panel.content.widgets[1].model.sharedModel.getSource()"
@@ -262,6 +280,13 @@ def test_the_arranged_workbench(lab: LabPage, workbench: Workbench, size: tuple[
     assert controls["y"] < blocks["y"] < timeline["y"]
     assert notebook["width"] > 0.25 * width
     everything_of_the_controls_is_in_sight(workbench)
+    # What is opened next takes the place with the most room, and not that of the controls.
+    workbench.show_sidebar()
+    assert box_of(workbench.open(engine, "knobs"))["height"] > 200
+    workbench.panel("knobs").evaluate(CLOSE)
+    lab.evaluate(
+        "() => { const {shell} = window.jupyterapp; shell.collapseLeft(); shell.activateById(labTest.panel.id) }"
+    )
     # Also what they say later.
     lab.run_cell(2)
     expect(workbench.panel("controls").get_by_test_id("notice")).to_contain_text("Stopped after")
@@ -373,7 +398,8 @@ def test_what_is_out_of_sight_costs_the_kernel_nothing(lab: LabPage, workbench: 
 
 def test_the_settings_take_effect(lab: LabPage, workbench: Workbench) -> None:
     save = "s => window.jupyterapp.serviceManager.settings.save('inference-workbench:plugin', s).then(() => null)"
-    engine = ready(lab, PAUSED)
+    engine = ready(lab, PAUSED, "llm.view('blocks')")
+    lab.run_cell(2)
     expect(workbench.status).to_be_visible()
     lab.evaluate("() => window.labTest.panel.context.save()")
     settings = {"statusBar": False, "palette": "ramp", "defaultLayout": "dashboard", "updatesPerSecond": 2}
@@ -387,16 +413,21 @@ def test_the_settings_take_effect(lab: LabPage, workbench: Workbench) -> None:
         expect(workbench.panel("blocks")).to_have_count(0)
         expect(workbench.status).to_be_hidden()
         assert lab.evaluate("() => document.body.dataset.iwPalette") == "ramp"
-        # The stream keeps to two frames a second.
+        # The stream keeps to two frames a second, whether a panel or a view in a cell asks for it.
         wait_threads(lab, ["workbench-feed"])
-        assert lab.ask(FRAME_SECONDS) == 0.5
+        assert lab.ask(FRAME_SECONDS) == [0.5]
+        workbench.panel("dashboard").evaluate(CLOSE)
+        lab.cell_element(2)
+        wait_threads(lab, ["workbench-feed"])
+        assert lab.ask(FRAME_SECONDS) == [0.5]
     finally:
         lab.evaluate(save, "{}")
     assert not lab.console_errors
 
 
 FRAME_SECONDS = (
-    "next(f._frame_seconds for f in __import__('gc').get_objects() if type(f).__name__ == 'Feed' and f._thread)"
+    "[f._frame_seconds for f in __import__('gc').get_objects() "
+    "if type(f).__name__ == 'Feed' and f._thread and f._thread.is_alive()]"
 )
 
 
@@ -414,10 +445,11 @@ def test_a_playground_notebook_and_a_tutorial_open_from_the_launcher_s_commands(
     lab: LabPage, workbench: Workbench
 ) -> None:
     lab.open_cells("1")
-    workbench.run("new-playground", cwd="")
+    card(lab, "Playground").click()
     expect(lab.page.get_by_role("heading", name="Playground")).to_be_visible()
     assert (lab.server.root / "playground.ipynb").is_file()
-    lab.page.evaluate("() => void window.jupyterapp.commands.execute('inference-workbench:open-tutorial')")
+    expect(card_of(lab, "Playground")).to_have_count(0)  # the launcher has made room
+    card(lab, "Tutorials").click()
     dialog = lab.page.locator(".jp-Dialog")
     expect(dialog).to_contain_text("Open a tutorial")
     dialog.get_by_role("button", name="Open", exact=True).click()
@@ -426,4 +458,15 @@ def test_a_playground_notebook_and_a_tutorial_open_from_the_launcher_s_commands(
         "() => [...window.jupyterapp.shell.widgets('main')]"
         ".some(w => (w.context?.path ?? '').startsWith('workbench-tutorials/01'))"
     )
+    expect(card_of(lab, "Tutorials")).to_have_count(0)
     assert not lab.console_errors
+
+
+def card(lab: LabPage, title: str) -> Locator:
+    """A card of ours in a new launcher."""
+    lab.evaluate("() => window.jupyterapp.commands.execute('launcher:create').then(() => null)")
+    return card_of(lab, title)
+
+
+def card_of(lab: LabPage, title: str) -> Locator:
+    return lab.page.locator(".jp-LauncherCard[data-category='Inference workbench']", has_text=title)
