@@ -18,35 +18,36 @@ from playwright.sync_api import Browser, Page, expect
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = ROOT / "extension" / "tests" / "trace.json.gz"
 APPROVED = Path(__file__).parent / "approved"
-VIEWS = "controls,playground,blocks,timeline,requests,memory,latency,kernels,traffic,what_if,compare"
+VIEWS = "controls,knobs,playground,blocks,timeline,requests,memory,latency,kernels,traffic,what_if,compare"
+NUM_VIEWS = len(VIEWS.split(","))
+STOPPED = "until=150&paused"
 
-# state -> the harness's query
-STATES = {
-    "paused": "until=150&paused",
-    "picked": "until=150&paused",
-    "empty": "until=-1&state=idle",
-    "failed": "until=150&state=error&message=OutOfMemoryError: the step needed 12 MiB, 4 MiB were free",
-    "disconnected": "until=150&paused",
+# sheet -> what is on it, in a page of what width, and the harness's query
+SHEETS = {
+    "paused": (VIEWS, 1400, STOPPED),
+    "picked": (VIEWS, 1400, STOPPED),
+    "past": (VIEWS, 1400, STOPPED),
+    "empty": (VIEWS, 1400, "until=-1&state=idle"),
+    "failed": (VIEWS, 1400, "until=150&state=error&message=OutOfMemoryError: the step needed 12 MiB, 4 MiB were free"),
+    "disconnected": (VIEWS, 1400, STOPPED),
+    "narrow": ("dashboard", 420, STOPPED),
+    "wide": ("dashboard", 1680, STOPPED),
 }
-SHEETS = [
-    ("paused", "light"),
-    ("paused", "dark"),
-    ("picked", "light"),
-    ("empty", "light"),
-    ("empty", "dark"),
-    ("failed", "dark"),
-    ("disconnected", "light"),
-]
+THEMES = ("light", "dark")
 
 # Every view at one width, three beside each other; the page is as high as they are, as nothing out of sight is drawn.
 STYLE = f"""
   body {{ --jp-ui-font-family: {FONTS[0]}; --jp-code-font-family: {FONTS[1]}; }}
-  #views {{ display: grid; grid-template-columns: repeat(3, 448px); gap: 16px; align-items: start; }}
   * {{ caret-color: transparent !important; }}
+"""
+BESIDE = """
+  #views { display: grid; grid-template-columns: repeat(3, 448px); gap: 16px; align-items: start; }
 """
 PICK = """() => { const session = [...globalThis[Symbol.for('inference-workbench')].sessions.values()][0];
   const { running, block_tables } = session.stateAt('live');
   session.select({ request: running[0], block: block_tables[running[0]][0] }); }"""
+
+GO_BACK = "() => [...globalThis[Symbol.for('inference-workbench')].sessions.values()][0].setCursor(90)"
 
 TRIES = 20
 
@@ -83,21 +84,24 @@ def sheet(browser: Browser, site: str) -> Iterator[Sheet]:
     """Opens all views in one state and theme."""
     pages: list[Page] = []
 
-    def open_sheet(state: str, theme: str) -> Page:
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, reduced_motion="reduce")
+    def open_sheet(name: str, theme: str) -> Page:
+        views, width, query = SHEETS[name]
+        page = browser.new_page(viewport={"width": width, "height": 1000}, reduced_motion="reduce")
         pages.append(page)
-        page.goto(f"{site}/extension/dev/harness.html?trace=/trace.json&theme={theme}&view={VIEWS}&{STATES[state]}")
+        page.goto(f"{site}/extension/dev/harness.html?trace=/trace.json&theme={theme}&view={views}&{query}")
         if not page.evaluate(HAS_FONTS, list(FONTS)):
             reason = "no DejaVu fonts (Debian: apt install fonts-dejavu-core): lines would break at other places"
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
-        page.wait_for_function("() => window.harness?.cleanups.length === 11")
-        page.add_style_tag(content=STYLE)
+        page.wait_for_function("n => window.harness?.cleanups.length === n", arg=len(views.split(",")))
+        page.add_style_tag(content=STYLE + (BESIDE if views == VIEWS else ""))
         picture_of(page)
-        if state == "picked":
+        if name == "picked":
             page.evaluate(PICK)
-        elif state == "disconnected":
+        elif name == "past":
+            page.evaluate(GO_BACK)
+        elif name == "disconnected":
             expect(page.get_by_test_id("traffic-preview")).to_contain_text("requests")
             page.evaluate("harness.lose()")
             expect(page.get_by_test_id("state")).to_have_text("disconnected")
@@ -111,15 +115,17 @@ def sheet(browser: Browser, site: str) -> Iterator[Sheet]:
 def picture_of(page: Page) -> bytes:
     """All of the page, which is made as high as what is on it."""
     height = int(page.evaluate("document.getElementById('views').scrollHeight + 24"))
-    if page.viewport_size != {"width": 1400, "height": height}:
-        page.set_viewport_size({"width": 1400, "height": height})
+    width = int(page.evaluate("window.innerWidth"))
+    if page.viewport_size != {"width": width, "height": height}:
+        page.set_viewport_size({"width": width, "height": height})
     return page.screenshot()
 
 
-@pytest.mark.parametrize(("state", "theme"), SHEETS)
-def test_every_view_looks_as_approved(sheet: Sheet, screenshots: Path, state: str, theme: str) -> None:
-    page = sheet(state, theme)
-    approved = APPROVED / f"{state}-{theme}.png"
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", SHEETS)
+def test_every_view_looks_as_approved(sheet: Sheet, screenshots: Path, name: str, theme: str) -> None:
+    page = sheet(name, theme)
+    approved = APPROVED / f"{name}-{theme}.png"
     if os.environ.get("WORKBENCH_APPROVE"):
         for _ in range(3):
             picture_of(page)
@@ -158,10 +164,10 @@ def test_a_change_of_layout_or_colour_is_noticed_in_the_view_that_it_is_in(sheet
         assert any(line.startswith(f"{view}:") for line in found), (view, found)
         style.evaluate("style => style.remove()")
     page.add_style_tag(content=".iw { filter: brightness(0.85); }")
-    assert len(differences(page, picture_of(page), approved)) == 11
+    assert len(differences(page, picture_of(page), approved)) == NUM_VIEWS
 
 
 def test_the_approved_pictures_are_small_and_none_is_left_over() -> None:
     pictures = sorted(APPROVED.glob("*"))
-    assert [path.name for path in pictures] == sorted(f"{state}-{theme}.png" for state, theme in SHEETS)
-    assert sum(path.stat().st_size for path in pictures) < 700_000
+    assert [path.name for path in pictures] == sorted(f"{name}-{theme}.png" for name in SHEETS for theme in THEMES)
+    assert max(path.stat().st_size for path in pictures) < 200_000
