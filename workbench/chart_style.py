@@ -17,6 +17,7 @@ CHART_STYLE: dict[str, Any] = {
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
         "font": {"color": INK},
         "title": {"font": {"size": 15}},
+        "margin": {"t": 48, "b": 48, "l": 60, "r": 24},
         # In the spirit of Okabe and Ito, as requests are coloured in the views.
         "colorway": ["#2b93d1", "#d98a00", "#00936a", "#c2578f", "#7b4fd6", "#d2501a"],
         "xaxis": _AXIS,

@@ -115,8 +115,10 @@ class KernelCheck(Sequence["CaseResult"]):
             )
         )
         ticks = range(0, len(rows), max(1, len(rows) // 12))
-        figure.update_xaxes(title_text="query head", dtick=1)
-        figure.update_yaxes(autorange="reversed", tickvals=list(ticks), ticktext=[rows[i] for i in ticks])
+        figure.update_xaxes(title_text="query head", dtick=1, showgrid=False)
+        figure.update_yaxes(
+            autorange="reversed", showgrid=False, tickvals=list(ticks), ticktext=[rows[i] for i in ticks]
+        )
         off = [str(head) for head, column in enumerate(zip(*levels, strict=True)) if any(column)]
         where = "every head" if len(off) == len(levels[0]) else f"heads {', '.join(off)}"
         verdict = f"{sum(map(any, levels))} of {len(rows)} tokens differ, in {where}"

@@ -195,6 +195,7 @@ class Roofline:
             barmode="stack",
             showlegend=False,
             height=420,
+            margin_t=96,
             uniformtext={"mode": "hide", "minsize": 9},
             title_text=self._about(),
         )

@@ -7,7 +7,7 @@ import { quantile, Series } from "../src/series.ts";
 import { TraceStore } from "../src/store.ts";
 import { fill, ownersOf, ownersOfAll, tokensIn } from "../src/views/block_facts.ts";
 import { blockAt, layoutBlocks } from "../src/views/block_layout.ts";
-import { binCard, histogram } from "../src/views/histogram.ts";
+import { binCard, histogram, logTicks, placeOf, valueAt } from "../src/views/histogram.ts";
 import type { Theme } from "../src/ui/theme.ts";
 import { pointCard, type RoofPoint } from "../src/views/roofline_chart.ts";
 import { millis, percent } from "../src/format.ts";
@@ -498,4 +498,21 @@ test("the roofline tells of the point nearest to the pointer, and of none that i
   ]);
   assert.equal(pointCard(points, 300, 50, theme), null);
   assert.equal(pointCard([], 100, 50, theme), null);
+});
+
+test("on a logarithmic scale every sample has its bar, and places are values again", () => {
+  const values = [...new Array<number>(199).fill(0.01), 5, 0];
+  const data = histogram(values, 10, "log");
+  assert.equal(data.beyond, 0);
+  assert.equal(
+    data.bins.reduce((a, b) => a + b, 0),
+    201,
+  );
+  assert.equal(data.bins.at(-1), 1);
+  for (const value of [0.01, 0.3, 5]) assert.ok(Math.abs(valueAt(data, placeOf(data, value)) / value - 1) < 1e-9);
+  assert.equal(placeOf(data, 0), 0);
+  assert.ok(placeOf(data, 50) > 1);
+  assert.match(binCard(data, 0.02, { name: "TTFT", sample: "request" })!.lines[0]![1], /^200 requests/);
+  assert.deepEqual(logTicks(3, 60), [5, 10, 20, 50]);
+  assert.deepEqual(histogram([], 4, "log").bins, [0, 0, 0, 0]);
 });

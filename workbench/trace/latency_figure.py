@@ -70,7 +70,7 @@ def latency_figure(records: Sequence[StepRecord], slo: Slo) -> "Figure":
                 row=1,
                 col=column,
             )
-    figure.update_layout(template=CHART_STYLE, showlegend=False, bargap=0, height=380)
+    figure.update_layout(template=CHART_STYLE, showlegend=False, bargap=0, height=380, margin_t=96)
     if slo != Slo():
         found = goodput(records, slo, measured)
         share = f" ({found.share:.0%})" if found.ended else ""

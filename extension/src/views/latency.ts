@@ -4,11 +4,12 @@ import { count, int, millis, percent } from "../format.ts";
 import type { TraceStore } from "../store.ts";
 import { h, setAttribute, setText } from "../ui/dom.ts";
 import { HoverCard } from "../ui/hover_card.ts";
+import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { Surface } from "../ui/surface.ts";
 import { css, rgb, type Theme } from "../ui/theme.ts";
 import { paceFacts } from "./device_facts.ts";
-import { binCard, type Histogram, histogram } from "./histogram.ts";
+import { binCard, type Histogram, histogram, logTicks, placeOf, type Scale, valueAt } from "./histogram.ts";
 import { endToEnd, goodput, readLimit, type Slo } from "./latency_goodput.ts";
 import { ticks } from "./timeline_axis.ts";
 
@@ -74,13 +75,26 @@ class LatencyView implements View {
   private readonly device = h("div", { class: "iw-goodput", "data-testid": "latency-device" });
   private limits: Record<keyof Slo, number | null> = { ttft: null, itl: null, e2e: null };
   private problem = "";
+  private scale: Scale = "linear";
   private drawn = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
     const box = h("div", { class: "iw-latency", "data-testid": "latency" });
-    element.append(box, this.served, this.device);
+    const scales = segmented<Scale>(
+      "Scale",
+      [
+        ["linear", "linear", "From 0 to a little past the 99th percentile"],
+        ["log", "log", "Every sample, each power of ten equally wide: shows the quick ones and a long tail"],
+      ],
+      this.scale,
+      (scale) => {
+        this.scale = scale;
+        this.redraw();
+      },
+    );
+    element.append(box, h("div", { class: "iw-latency-foot" }, this.served, scales), this.device);
     this.charts = KINDS.map((kind) => this.chart(box, kind));
   }
 
@@ -99,7 +113,7 @@ class LatencyView implements View {
     const theme = this.context.theme();
     for (const chart of this.charts) {
       const bars = Math.max(8, Math.min(48, Math.floor(chart.surface.width / 7)));
-      chart.data = histogram(chart.kind.values(session.store, until), bars);
+      chart.data = histogram(chart.kind.values(session.store, until), bars, this.scale);
       drawHistogram(chart.surface, chart.data, theme, chart.kind, this.limits[chart.kind.key]);
     }
     for (const { kind, data, figures, surface } of this.charts) {
@@ -202,7 +216,7 @@ class LatencyView implements View {
       const { data, surface, kind, limit } = chart;
       if (data === null || data.count === 0) return;
       const share = Math.max(0, Math.min(1, surface.locate(event).x / surface.width));
-      const ms = Math.max(1e-3, share * data.hi * 1e3);
+      const ms = Math.max(1e-3, valueAt(data, share) * 1e3);
       // As many digits as a pixel can tell apart, and what is typed is what is used.
       limit.value = String(Number(ms.toPrecision(3)));
       this.limits[kind.key] = readLimit(limit.value);
@@ -247,7 +261,7 @@ function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Ki
     if (n === 0) return;
     const size = Math.max(1.5, ((bottom - top) * n) / tallest);
     // What is beyond the limit is paler: the line alone is thin.
-    context.globalAlpha = limit !== null && (i + 0.5) / data.bins.length > limit / data.hi ? 0.4 : 1;
+    context.globalAlpha = limit !== null && (i + 0.5) / data.bins.length > placeOf(data, limit) ? 0.4 : 1;
     context.fillRect(i * step + 0.5, bottom - size, Math.max(1, step - 1), size);
   });
   context.globalAlpha = 1;
@@ -279,14 +293,14 @@ function drawHistogram(surface: Surface, data: Histogram, theme: Theme, kind: Ki
     context.stroke();
     context.setLineDash([]);
   };
-  const limitAt = limit === null ? null : Math.min(width - 2, (limit / data.hi) * width);
+  const limitAt = limit === null ? null : Math.min(width - 2, placeOf(data, limit) * width);
   const word = limit !== null && limit > data.hi ? "limit →" : "limit";
   if (limitAt !== null) {
     const size = context.measureText(word).width;
     limitBox = [Math.max(0, Math.min(width - size, limitAt - size / 2)), size];
   }
   for (const p of PERCENTILES) {
-    const x = Math.min(width - 1, (data[p] / data.hi) * width);
+    const x = Math.min(width - 1, placeOf(data, data[p]) * width);
     const dash = p === "p50" ? [] : p === "p95" ? [4, 3] : [1.5, 2.5];
     line(x, css(rgb(theme.fg), p === "p50" ? 0.9 : 0.6), dash, 1);
     label(p, x, theme.fg2);
@@ -306,20 +320,24 @@ function drawAxis(
   width: number,
   bottom: number,
 ): void {
-  const most = data.hi * 1e3;
   const end = data.beyond > 0 ? `${millis(data.hi)} and more` : null;
   const room = end === null ? width : width - context.measureText(end).width - 8;
   context.fillStyle = theme.fg3;
   context.strokeStyle = theme.line2;
-  for (const value of ticks(0, most, width / 60, false)) {
-    const x = (value / most) * width;
+  const values =
+    data.scale === "linear" ? ticks(0, data.hi * 1e3, width / 60, false) : logTicks(data.lo * 1e3, data.hi * 1e3);
+  let free = 0;
+  for (const value of values) {
+    const x = placeOf(data, value / 1e3) * width;
     const text = String(Number(value.toPrecision(6)));
     const size = context.measureText(text).width;
     const left = Math.max(0, Math.min(width - size, x - size / 2));
     if (left + size > room) break;
+    if (left < free) continue;
+    free = left + size + 6;
     context.textAlign = "left";
     context.fillText(text, left, bottom + 13);
-    if (value === 0) continue;
+    if (x < 1) continue;
     context.beginPath();
     context.moveTo(Math.round(x) + 0.5, bottom);
     context.lineTo(Math.round(x) + 0.5, bottom + 4);

@@ -4,7 +4,7 @@ import { int, percent, seconds, visible } from "../format.ts";
 import type { Session } from "../session.ts";
 import type { TraceStore } from "../store.ts";
 import type { RequestInfo, Token } from "../trace_types.ts";
-import { h } from "../ui/dom.ts";
+import { h, setAttribute } from "../ui/dom.ts";
 import type { CardLine, HoverCard } from "../ui/hover_card.ts";
 import { css, type Rgb, rgb, type Theme } from "../ui/theme.ts";
 
@@ -67,7 +67,7 @@ export class TokenText {
   // Laid out from below, so that the browser keeps the newest token in view without being asked for positions.
   readonly element = h(
     "div",
-    { class: "iw-tokens", role: "group", tabindex: "0", "aria-label": TEXT_LABEL },
+    { class: "iw-tokens", role: "group", tabindex: "-1", "aria-label": TEXT_LABEL },
     this.text,
   );
   private readonly session: Session;
@@ -110,6 +110,8 @@ export class TokenText {
       this.shownCursor = "live";
       this.shownSelection = -1;
     }
+    // Nothing to pick, nothing to stop at with Tab.
+    setAttribute(this.element, "tabindex", (request?.tokens.length ?? 0) > 0 ? "0" : "-1");
     if (request === null) return;
     const fresh = this.text.childElementCount;
     if (fresh < request.tokens.length) {
