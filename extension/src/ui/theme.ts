@@ -69,12 +69,50 @@ export interface Theme extends Record<Surface, string> {
   reason(reason: Reason): string;
 }
 
-function prefersDark(): boolean {
-  const { dataset, classList } = document.body;
-  if (dataset["jpThemeLight"] !== undefined) return dataset["jpThemeLight"] === "false";
-  if (classList.contains("vscode-dark") || classList.contains("vscode-high-contrast")) return true;
-  if (classList.contains("vscode-light")) return false;
-  return matchMedia("(prefers-color-scheme: dark)").matches;
+/** What tells of a page's theme, as plain values. Absent: the page does not say. */
+export interface PageSigns {
+  /** JupyterLab's and Notebook 7's mark on the body. */
+  readonly jupyterLight: string | undefined;
+  /** The body's classes; VS Code puts its kind of theme there. */
+  readonly classes: readonly string[];
+  /** Colab's mark on <html>; `colab` without it is the light theme. */
+  readonly htmlTheme: string | null;
+  readonly colab: boolean;
+  /** What is painted behind everything, null where that is see-through. */
+  readonly background: Rgb | null;
+  readonly prefersDark: boolean;
+}
+
+/** Who gives the page its colours: there, and only there, that host's variables hold. */
+export type Host = "jupyter" | "vscode" | "other";
+
+/**
+ * Whose theme a page has, and whether it is dark. Widget managers outside JupyterLab define JupyterLab's variables too,
+ * in light, whatever the page looks like; so the variables alone say nothing.
+ */
+export function pageTheme(signs: PageSigns): { host: Host; dark: boolean } {
+  if (signs.jupyterLight !== undefined) return { host: "jupyter", dark: signs.jupyterLight === "false" };
+  const has = (name: string): boolean => signs.classes.includes(name);
+  // A light theme of high contrast has both classes of high contrast.
+  if (has("vscode-light") || has("vscode-high-contrast-light")) return { host: "vscode", dark: false };
+  if (has("vscode-dark") || has("vscode-high-contrast")) return { host: "vscode", dark: true };
+  if (signs.htmlTheme !== null || signs.colab) return { host: "other", dark: signs.htmlTheme === "dark" };
+  if (signs.background !== null) return { host: "other", dark: inkOn(signs.background) === LIGHT_INK };
+  return { host: "other", dark: signs.prefersDark };
+}
+
+function readSigns(): PageSigns {
+  const { body, documentElement } = document;
+  const painted = [body, documentElement].map((element) => getComputedStyle(element).backgroundColor);
+  const opaque = painted.find((colour) => alphaOf(colour) === 1);
+  return {
+    jupyterLight: body.dataset["jpThemeLight"],
+    classes: [...body.classList],
+    htmlTheme: documentElement.getAttribute("theme"),
+    colab: (globalThis as { google?: { colab?: unknown } }).google?.colab !== undefined,
+    background: opaque === undefined ? null : rgb(opaque),
+    prefersDark: matchMedia("(prefers-color-scheme: dark)").matches,
+  };
 }
 
 /**
@@ -86,14 +124,16 @@ export function followTheme(
   changed: (theme: Theme) => void,
 ): { again: () => void; stop: () => void } {
   const apply = (): void => {
-    root.dataset["theme"] = prefersDark() ? "dark" : "light";
+    const { host, dark } = pageTheme(readSigns());
+    root.dataset["theme"] = dark ? "dark" : "light";
+    root.dataset["host"] = host;
     changed(readTheme(root));
   };
   const observer = new MutationObserver(apply);
-  observer.observe(document.body, {
-    attributes: true,
-    attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "data-iw-palette", "class"],
-  });
+  const attributeFilter = ["data-jp-theme-light", "data-jp-theme-name", "data-iw-palette", "class", "theme", "style"];
+  for (const element of [document.body, document.documentElement]) {
+    observer.observe(element, { attributes: true, attributeFilter });
+  }
   const query = matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", apply);
   apply();
@@ -147,13 +187,22 @@ const parsed = new Map<string, Rgb>();
 export function rgb(colour: string): Rgb {
   const known = parsed.get(colour);
   if (known !== undefined) return known;
-  const context = new OffscreenCanvas(1, 1).getContext("2d")!;
-  context.fillStyle = colour;
-  context.fillRect(0, 0, 1, 1);
-  const [r, g, b] = context.getImageData(0, 0, 1, 1).data;
+  const [r, g, b] = pixel(colour);
   const value: Rgb = [r!, g!, b!];
   parsed.set(colour, value);
   return value;
+}
+
+/** How opaque a CSS colour is, 0 to 1. */
+function alphaOf(colour: string): number {
+  return pixel(colour)[3]! / 255;
+}
+
+function pixel(colour: string): Uint8ClampedArray {
+  const context = new OffscreenCanvas(1, 1).getContext("2d")!;
+  context.fillStyle = colour;
+  context.fillRect(0, 0, 1, 1);
+  return context.getImageData(0, 0, 1, 1).data;
 }
 
 /** `share` of a over b. */
@@ -169,8 +218,11 @@ export function css(colour: Rgb, alpha = 1): string {
   return alpha === 1 ? `rgb(${colour.join(" ")})` : `rgb(${colour.join(" ")} / ${alpha})`;
 }
 
+const DARK_INK = "#10141a";
+const LIGHT_INK = "#ffffff";
+
 /** Black or white, whichever can be read on the colour. */
 export function inkOn(colour: Rgb): string {
   const luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2];
-  return luminance > 140 ? "#10141a" : "#ffffff";
+  return luminance > 140 ? DARK_INK : LIGHT_INK;
 }
