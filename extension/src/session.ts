@@ -142,7 +142,9 @@ export class Session {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.pending.delete(id);
-        const message = `No answer to "${name}" within ${within / 1000} s. Is the kernel busy or gone?`;
+        const message =
+          `No answer to "${name}" within ${within / 1000} s: the kernel is gone, or runs a cell and cannot be reached ` +
+          "from here until it ends.";
         reject(new CommandFailure({ kind: "Timeout", message }));
       }, within);
       this.pending.set(id, { source, resolve: resolve as (value: unknown) => void, reject, timer });

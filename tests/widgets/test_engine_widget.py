@@ -2,6 +2,7 @@
 
 import gc
 import json
+import threading
 import time
 import weakref
 
@@ -30,6 +31,12 @@ class Page:
 
     def tell(self, **content):
         self.widget.receive(content)
+
+    def tell_on_a_subshell(self, **content):
+        """As where messages come while a cell runs: not on the main thread."""
+        thread = threading.Thread(target=self.tell, kwargs=content)
+        thread.start()
+        thread.join()
 
     def command(self, name, **args):
         self.tell(type="command", id=name, name=name, args=args)
@@ -110,15 +117,30 @@ def test_a_page_that_does_not_acknowledge_gets_no_more_than_its_credit(engine, m
     monkeypatch.setattr(feed_module, "FRAME_SECONDS", 0.001)
     monkeypatch.setattr(feed_module, "HEARTBEAT_SECONDS", 0.001)
     page = Page(make_widget(engine), acknowledge=False)
-    page.tell(type="subscribe")
+    page.tell_on_a_subshell(type="subscribe")
     wait_until(lambda: len(page.frames) == feed_module.MAX_UNACKNOWLEDGED)
     engine.submit([1], max_tokens=40).result(10)
     time.sleep(0.1)
     assert len(page.frames) == feed_module.MAX_UNACKNOWLEDGED
     page.acknowledging = True
-    page.tell(type="ack", seq=page.frames[-1][0]["seq"])
+    page.tell_on_a_subshell(type="ack", seq=page.frames[-1][0]["seq"])
     wait_until(lambda: page.replay.step == engine.core.trace.last_step)
     assert page.replay.snapshot() == engine.core.trace.at()
+
+
+def test_a_page_that_a_running_cell_keeps_from_acknowledging_goes_on_at_a_lower_rate(engine, monkeypatch):
+    for name in ("FRAME_SECONDS", "HEARTBEAT_SECONDS", "UNHEARD_FRAME_SECONDS"):
+        monkeypatch.setattr(feed_module, name, 0.001)
+    monkeypatch.setattr(feed_module, "SILENCE_SECONDS", 0.0)
+    widget = make_widget(engine)
+    page = Page(widget, acknowledge=False)
+    page.tell(type="subscribe")  # on the main thread, where nothing comes until the cell has ended
+    wait_until(lambda: len(page.frames) > 2 * feed_module.MAX_UNACKNOWLEDGED)
+    engine.submit([1], max_tokens=40).result(10)
+    wait_until(lambda: page.replay.step == engine.core.trace.last_step)
+    assert page.replay.snapshot() == engine.core.trace.at()
+    monkeypatch.setattr(feed_module, "UNHEARD_SECONDS", 0.0)
+    wait_until(lambda: not widget._channel._feed._thread.is_alive())
 
 
 def test_a_silent_page_is_dropped(engine, monkeypatch):
@@ -127,7 +149,7 @@ def test_a_silent_page_is_dropped(engine, monkeypatch):
     monkeypatch.setattr(feed_module, "SILENCE_SECONDS", 0.05)
     widget = make_widget(engine)
     page = Page(widget, acknowledge=False)
-    page.tell(type="subscribe")
+    page.tell_on_a_subshell(type="subscribe")
     wait_until(lambda: not widget._channel._feed._thread.is_alive())
     assert engine.core.hooks._on_step == ()
 

@@ -35,6 +35,10 @@ HEARTBEAT_SECONDS = 1.0
 JOB_SECONDS = 0.1  # between two frames while the engine idles and something goes on beside it
 MAX_UNACKNOWLEDGED = 30
 SILENCE_SECONDS = 30.0
+# A page whose messages wait for a running cell cannot acknowledge: so few frames and so long a patience bound what is
+# kept for a page that is gone in truth.
+UNHEARD_FRAME_SECONDS = 0.25
+UNHEARD_SECONDS = 600.0
 FRAME_STEPS = 250  # most records in a frame: while they are written the engine waits for the interpreter
 BACKLOG_STEPS = 5000  # a page that joins late or fell behind starts so many steps back
 
@@ -54,6 +58,7 @@ class Feed:
         self._generation = 0  # a thread that finds another number than its own has been replaced and ends
         self._acknowledged = 0
         self._last_heard = 0.0
+        self._waits_for_cells = False
         self._frame_seconds = FRAME_SECONDS
 
     def subscribe(self, updates_per_second: float | None = None) -> None:
@@ -62,7 +67,7 @@ class Feed:
             self._frame_seconds = FRAME_SECONDS if updates_per_second is None else 1.0 / max(1.0, updates_per_second)
             self._generation += 1
             self._acknowledged = 0
-            self._last_heard = time.monotonic()
+            self._hear()
             self._thread = threading.Thread(
                 target=self._run, args=(self._generation,), name="workbench-feed", daemon=True
             )
@@ -83,8 +88,13 @@ class Feed:
     def acknowledge(self, seq: int) -> None:
         """The page has shown frame `seq`."""
         self._acknowledged = max(self._acknowledged, seq)
-        self._last_heard = time.monotonic()
+        self._hear()
         self._wake.set()
+
+    def _hear(self) -> None:
+        """Note when the page was heard, and where: what comes on the main thread comes only between cells."""
+        self._last_heard = time.monotonic()
+        self._waits_for_cells = threading.current_thread() is threading.main_thread()
 
     def _run(self, generation: int) -> None:
         page = _Page()
@@ -98,13 +108,16 @@ class Feed:
                     self._send(*page.last_frame())
                     return
                 began = time.monotonic()
-                if page.seq - self._acknowledged < MAX_UNACKNOWLEDGED:
+                unheard = page.seq - self._acknowledged >= MAX_UNACKNOWLEDGED
+                if unheard and began - self._last_heard > (
+                    UNHEARD_SECONDS if self._waits_for_cells else SILENCE_SECONDS
+                ):
+                    return
+                if not unheard or self._waits_for_cells:
                     status = client.loop.status()
                     self._send(*page.next_frame(client, status))
                     if status.state == "closed":
                         return
-                elif began - self._last_heard > SILENCE_SECONDS:
-                    return
                 behind = page.behind(client)
                 busy = any(job.running for job in client.jobs.values())
                 del client  # while this thread sleeps it must not keep an engine alive
@@ -112,6 +125,8 @@ class Feed:
                     self._wake.wait(JOB_SECONDS if busy else HEARTBEAT_SECONDS)
                 self._wake.clear()
                 pause = max(frame_seconds(page.num_steps, began - before), self._frame_seconds)
+                if unheard:
+                    pause = max(pause, UNHEARD_FRAME_SECONDS)
                 before = began
                 time.sleep(max(0.0, pause - (time.monotonic() - began)))
         finally:
