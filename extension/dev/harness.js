@@ -1,10 +1,29 @@
 // Plays a recorded trace to the views through the widget protocol, as a kernel would.
 // Query: view=dashboard,blocks  theme=dark|light  trace=out/trace.json  speed=steps per second  until=step  state=…
-// message=why it stopped  breaks=names of breakpoints  blocks=N an artificial trace of so many blocks instead of a file
+// message=why it stopped  breaks=names of breakpoints  host=vscode|colab instead of JupyterLab  blocks=N an artificial trace of so many blocks instead of a file
 /* global document, location, setTimeout, fetch, setInterval, performance, TextEncoder, URLSearchParams, window */
 
 const query = new URLSearchParams(location.search);
-document.body.dataset.jpThemeLight = String(query.get("theme") !== "dark");
+dress(query.get("host"), query.get("theme") ?? "light");
+
+/** Marks the page as the host does; no name stands for JupyterLab. */
+function dress(name, theme) {
+  if (name === null) {
+    document.body.dataset.jpThemeLight = String(theme !== "dark");
+    return;
+  }
+  // As the widget managers of these hosts do, whatever the page's theme is.
+  const root = document.documentElement;
+  root.style.cssText = "--jp-layout-color0: white; --jp-ui-font-color0: black; --jp-ui-font-family: Helvetica";
+  if (name === "vscode") {
+    root.style.setProperty("--vscode-editor-background", theme === "dark" ? "#1f1f1f" : "#ffffff");
+    document.body.style.background = "var(--vscode-editor-background)";
+    document.body.classList.add("vscode-body", `vscode-${theme}`);
+  } else if (name === "colab") {
+    window.google = { colab: {} };
+    if (theme === "dark") root.setAttribute("theme", "dark");
+  }
+}
 
 class Kernel {
   constructor(trace, speed, until) {

@@ -24,7 +24,11 @@ Open = Callable[..., Page]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """A file server that prints nothing."""
+    """A file server that prints nothing and lets frames of no origin load its modules."""
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -663,3 +667,48 @@ def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     expect(root.get_by_test_id("cancel")).to_be_hidden()
     root.get_by_test_id("step-back").click()
     expect(root.get_by_test_id("live")).to_have_attribute("aria-pressed", "false")
+
+
+GROUND = """element => {
+    const shown = getComputedStyle(element);
+    return [element.dataset.theme, shown.backgroundColor, shown.color];
+}"""
+
+
+def test_a_view_in_vs_code_has_its_theme_though_jupyters_variables_say_white(harness: Open) -> None:
+    page = harness("host=vscode&theme=dark&view=blocks&until=200&paused")
+    page.emulate_media(color_scheme="light")
+    root = page.get_by_test_id("workbench-blocks")
+    expect(root).to_have_attribute("data-theme", "dark")
+    assert root.evaluate(GROUND) == ["dark", "rgb(31, 31, 31)", "rgb(238, 241, 245)"]
+    page.evaluate(
+        """() => {
+          document.body.classList.replace("vscode-dark", "vscode-high-contrast");
+          document.body.classList.add("vscode-high-contrast-light");
+          document.documentElement.style.setProperty("--vscode-editor-background", "#fffffe");
+        }"""
+    )
+    expect(root).to_have_attribute("data-theme", "light")
+    assert root.evaluate(GROUND) == ["light", "rgb(255, 255, 254)", "rgb(21, 24, 29)"]
+    # A change between two light themes has no other class.
+    page.evaluate("document.documentElement.style.setProperty('--vscode-editor-background', '#fdf6e3')")
+    assert root.evaluate(GROUND)[1] == "rgb(253, 246, 227)"
+
+
+def test_a_view_works_in_a_frame_of_no_origin_as_colab_has_one_for_each_cell(harness: Open, site: str) -> None:
+    page = harness("view=controls&until=200&paused")
+    console: list[str] = []
+    page.on("console", lambda message: console.append(message.text) if message.type == "error" else None)
+    page.emulate_media(color_scheme="light")
+    address = f"{site}/extension/dev/harness.html?host=colab&theme=dark&trace=/trace.json&until=9&speed=9&paused"
+    page.set_content(f'<iframe sandbox="allow-scripts" src="{address}" style="width:1300px;height:1600px"></iframe>')
+    frame = page.frame_locator("iframe")
+    root = frame.get_by_test_id("workbench-dashboard")
+    expect(root.get_by_test_id("state")).to_have_text("paused")
+    assert root.evaluate("() => self.origin") == "null"
+    assert root.evaluate(GROUND) == ["dark", "rgb(15, 18, 22)", "rgb(238, 241, 245)"]
+    root.get_by_test_id("resume").click()
+    expect(root.get_by_test_id("state")).to_have_text("running")
+    root.get_by_test_id("pause").click()
+    expect(root.get_by_test_id("state")).to_have_text("paused")
+    assert console == []
