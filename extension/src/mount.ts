@@ -3,7 +3,7 @@
 import type { ComparisonData } from "./protocol.ts";
 import type { Session } from "./session.ts";
 import styles from "./theme.css";
-import { h, isTextInput, setText } from "./ui/dom.ts";
+import { h, isTextInput, setAttribute, setText } from "./ui/dom.ts";
 import { Stage } from "./ui/stage.ts";
 import { followTheme, type Theme } from "./ui/theme.ts";
 import { ComparePanel } from "./views/compare.ts";
@@ -46,7 +46,10 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   }
   const stopMode = session.onChange(() => {
     showMode(root, session);
-    if (!names.includes("controls")) setText(away, session.problem ?? awayNote(session));
+    if (!names.includes("controls")) {
+      setText(away, session.problem ?? awayNote(session));
+      setAttribute(away, "data-kind", session.problem === null && shownMode(session) === "closed" ? "" : "bad");
+    }
     hideStill(style, session);
   });
   hideStill(style, session);

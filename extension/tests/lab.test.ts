@@ -10,7 +10,7 @@ import { layoutOf, viewsOf } from "../src/lab/layouts.ts";
 import { freeName, playgroundNotebook } from "../src/lab/playground_notebook.ts";
 import { sidebarGroups } from "../src/lab/sidebar_model.ts";
 import { marksOf, Stills } from "../src/lab/stills.ts";
-import { whichEngine } from "../src/lab/words.ts";
+import { commandable, whichEngine } from "../src/lab/words.ts";
 import { sessionOf } from "../src/registry.ts";
 import { NUM_HUES, PALETTE_NAMES, paletteOf } from "../src/ui/palettes.ts";
 import { payload, recordedTrace, shortRun, snapshot } from "./support.ts";
@@ -126,6 +126,31 @@ test("a kernel that has announced itself before, does so later, or is remembered
     assert.ok(kernel.comms[0]!.closed);
     assert.equal(kernel.announce, null);
   }
+});
+
+test("a kernel that was asked and is busy is waited for, and no longer once it has answered or refused", async () => {
+  const kernel = new FakeKernel();
+  const { link: made } = link(kernel, new Set(["k"]));
+  assert.equal(made.awaited, true);
+  await settled();
+  assert.equal(made.awaited, true);
+  kernel.comms[0]!.list();
+  assert.equal(made.awaited, false);
+  made.drop();
+  assert.equal(made.awaited, false);
+  void made.probe();
+  await settled();
+  kernel.comms[1]!.onClose();
+  assert.equal(made.awaited, false);
+  made.dispose();
+});
+
+test("an engine that was shut down or has failed takes no commands", () => {
+  const states = ["running", "idle", "paused", "closed", "error"] as const;
+  assert.deepEqual(
+    states.map((state) => commandable(summary("a", 1, { state }))),
+    [true, true, true, false, false],
+  );
 });
 
 test("a refused comm is let go, and a restart is followed by a new comm", async () => {

@@ -83,6 +83,11 @@ export class Hub {
     return found;
   }
 
+  /** Whether a notebook or console is open, be it without a kernel. */
+  isOpen(path: string): boolean {
+    return [...this.contexts].some((context) => context.path === path);
+  }
+
   placeAt(path: string): Place | undefined {
     return this.places.find((place) => place.path === path);
   }

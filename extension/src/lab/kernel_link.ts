@@ -64,6 +64,11 @@ export class KernelLink {
     void this.probe();
   }
 
+  /** True while the kernel was asked and has not answered, as when a cell was running before this page was opened. */
+  get awaited(): boolean {
+    return this.comm !== null && !this.connected;
+  }
+
   get kernelId(): string {
     return this.kernel.id;
   }
@@ -207,6 +212,7 @@ export class KernelLink {
     const attempt = ++this.attempt;
     const comm = this.kernel.createComm(TARGET);
     this.comm = comm;
+    this.changed();
     comm.onMsg = (message) => this.take(comm, message);
     comm.onClose = () => {
       if (this.comm === comm) this.drop();

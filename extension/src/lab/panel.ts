@@ -7,11 +7,11 @@ import { mount } from "../mount.ts";
 import { holdSession } from "../registry.ts";
 import { h } from "../ui/dom.ts";
 import { chooseEngine } from "./engine_choice.ts";
-import type { Hub } from "./hub.ts";
+import type { Hub, Place } from "./hub.ts";
 import { viewIcon } from "./icons.ts";
 import type { KernelLink } from "./kernel_link.ts";
 import type { EngineSummary } from "./lab_protocol.ts";
-import { viewTitle, whichEngine } from "./words.ts";
+import { KERNEL_AWAITED, viewTitle, whichEngine } from "./words.ts";
 
 /** What a panel is, in a form that the layout restorer keeps. */
 export interface PanelArgs {
@@ -123,7 +123,7 @@ export class ViewPanel extends Widget {
     const engine = place === undefined ? null : chooseEngine(this.wanted, place.link.engines);
     this.retitle(engine);
     if (place !== undefined && engine !== null && this.isVisible) this.display(engine, place.link);
-    this.explain(place !== undefined, engine !== null, place?.link.problem ?? null);
+    this.explain(place, engine !== null);
   }
 
   private display(engine: EngineSummary, link: KernelLink): void {
@@ -168,9 +168,11 @@ export class ViewPanel extends Widget {
   }
 
   /** What to say when there is no engine to show, over nothing or over what was seen last. */
-  private explain(open: boolean, engine: boolean, problem: string | null): void {
+  private explain(place: Place | undefined, engine: boolean): void {
     const name = this.wanted.path.split("/").at(-1) ?? this.wanted.path;
-    const gone = !open || !engine;
+    const open = this.hub.isOpen(this.wanted.path);
+    const problem = place?.link.problem ?? null;
+    const gone = place === undefined || !engine;
     this.banner.hidden = !(problem !== null || (gone && this.held !== null));
     this.waiting.hidden = this.held !== null;
     if (problem !== null) return this.banner.replaceChildren(problem);
@@ -178,22 +180,29 @@ export class ViewPanel extends Widget {
     const button = (text: string): HTMLElement =>
       h("button", { class: "iw-lab-button", onclick: () => this.actions.openNotebook(this.wanted.path) }, text);
     if (this.held !== null) {
-      const text = open ? `Seen last: ${name} has no engine now.` : `Seen last: ${name} is not open.`;
+      const lacks = place === undefined ? "has no kernel now" : "has no engine now";
+      const text = `Seen last: ${name} ${open ? lacks : "is not open"}.`;
       const title = `This is what was seen last. Run the cell of ${name} that makes an engine, and the panel goes on with it.`;
       return this.banner.replaceChildren(h("span", { title }, text), button(open ? "Notebook" : "Open"));
     }
     const icon = h("div", { class: "iw-lab-waiting-icon" });
     viewIcon(this.wanted.view).element({ container: icon });
+    const [title, ...words] = !open
+      ? [`${name} is not open`, "This panel shows an engine of that notebook's kernel."]
+      : place === undefined
+        ? [`${name} has no kernel`, "Start one and run the cell that makes an engine. This panel shows it then."]
+        : place.link.awaited
+          ? [`Waiting for the kernel of ${name}`, KERNEL_AWAITED]
+          : [
+              `Waiting for an engine in ${name}`,
+              "Run the cell that makes one: ",
+              h("code", {}, "llm = LLM()"),
+              ". This panel shows it then.",
+            ];
     this.waiting.replaceChildren(
       icon,
-      h("strong", {}, open ? `Waiting for an engine in ${name}` : `${name} is not open`),
-      h(
-        "p",
-        {},
-        ...(open
-          ? ["Run the cell that makes one: ", h("code", {}, "llm = LLM()"), ". This panel shows it then."]
-          : ["This panel shows an engine of that notebook's kernel."]),
-      ),
+      h("strong", {}, title),
+      h("p", {}, ...words),
       button(open ? "Go to the notebook" : "Open the notebook"),
     );
   }

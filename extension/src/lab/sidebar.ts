@@ -12,7 +12,7 @@ import type { Hub } from "./hub.ts";
 import { arrangeIcon, tutorialIcon, viewIcon, workbenchIcon } from "./icons.ts";
 import type { EngineSummary } from "./lab_protocol.ts";
 import { type SidebarGroup, sidebarGroups } from "./sidebar_model.ts";
-import { commandable, kvShare, stateName, tokensPerSecond, viewTitle } from "./words.ts";
+import { commandable, KERNEL_AWAITED, kvShare, stateName, tokensPerSecond, viewTitle } from "./words.ts";
 
 export interface SidebarActions {
   openView(view: string, path: string, engine: EngineSummary): void;
@@ -29,6 +29,7 @@ export class Sidebar extends Widget {
   private readonly actions: SidebarActions;
   private readonly root = h("div", { class: "iw iw-lab-sidebar", "data-testid": "workbench-sidebar" });
   private readonly list = h("div", { class: "iw-lab-groups" });
+  private readonly awaited = h("p", { class: "iw-lab-awaited", role: "status", "data-testid": "sidebar-awaited" });
   private readonly empty: HTMLElement;
   private readonly cards = new Map<string, EngineCard>();
   private readonly stops: (() => void)[] = [];
@@ -47,7 +48,7 @@ export class Sidebar extends Widget {
       h("div", { class: "iw-lab-heading" }, h("h2", {}, "Engines"), this.makeLinks()),
       this.root,
     );
-    this.root.append(this.empty, this.list);
+    this.root.append(this.awaited, this.empty, this.list);
     this.node.classList.add("iw-lab-side");
     this.stops.push(
       followTheme(this.root, () => undefined).stop,
@@ -78,7 +79,13 @@ export class Sidebar extends Widget {
   private refresh(): void {
     if (!this.isVisible && this.list.childElementCount > 0) return;
     const groups = sidebarGroups(this.hub.places);
-    this.empty.hidden = groups.length > 0;
+    const awaited = this.hub.places.filter(({ link }) => link.awaited).map(({ name }) => name);
+    this.awaited.hidden = awaited.length === 0;
+    setText(
+      this.awaited,
+      awaited.length === 0 ? "" : `Waiting for the kernel of ${awaited.join(", ")}. ${KERNEL_AWAITED}`,
+    );
+    this.empty.hidden = groups.length > 0 || awaited.length > 0;
     this.list.hidden = groups.length === 0;
     const kept = new Set<string>();
     const sections = groups.map((group) => this.section(group, kept));

@@ -36,8 +36,11 @@ export function statusLine(engine: EngineSummary): string {
 
 /** Can it be told to do anything? */
 export function commandable(engine: EngineSummary): boolean {
-  return engine.state !== "closed";
+  return engine.state !== "closed" && engine.state !== "error";
 }
+
+export const KERNEL_AWAITED =
+  "It has not answered since this page was opened: a running cell may keep it busy. Everything goes on here as soon as it does.";
 
 /** What tells a panel's engine from the others of the page, after the view's name: its number in its kernel, its notebook. */
 export function whichEngine(
