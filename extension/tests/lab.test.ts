@@ -38,7 +38,8 @@ class FakeComm {
   onMsg: (message: unknown) => void = () => undefined;
   onClose: () => void = () => undefined;
   readonly sent: ToKernel[] = [];
-  readonly subshellStarted = Promise.resolve();
+  subshellStarted = Promise.resolve();
+  _subshellId: string | null = null;
   opened = false;
   closed = false;
   isDisposed = false;
@@ -65,6 +66,17 @@ class FakeComm {
 }
 
 class FakeKernel {
+  /** Subshells that were asked for over the control channel and those that were given back. */
+  readonly lent: string[] = [];
+  readonly returned: string[] = [];
+  create(): Promise<string> {
+    this.lent.push(`subshell-${this.lent.length}`);
+    return Promise.resolve(this.lent.at(-1)!);
+  }
+  remove(id: string): Promise<void> {
+    this.returned.push(id);
+    return Promise.resolve();
+  }
   readonly id: string;
   readonly comms: FakeComm[] = [];
   announced = false;
@@ -92,7 +104,8 @@ class FakeKernel {
 const settled = (): Promise<void> => new Promise((done) => setTimeout(done, 5));
 
 function link(kernel: FakeKernel, known: Set<string> = new Set()): { link: KernelLink; known: Set<string> } {
-  const made = new KernelLink(kernel as unknown as KernelConnection, known as never, () => undefined);
+  const memory = { has: (id: string) => known.has(id), add: (id: string) => known.add(id), hasSubshells: () => false };
+  const made = new KernelLink(kernel as unknown as KernelConnection, memory as never, kernel, () => undefined);
   return { link: made, known };
 }
 
@@ -143,6 +156,41 @@ test("a kernel that was asked and is busy is waited for, and no longer once it h
   kernel.comms[1]!.onClose();
   assert.equal(made.awaited, false);
   made.dispose();
+});
+
+test("after a reload during a running cell the comm goes over a subshell of its own until JupyterLab has one", async () => {
+  const kernel = new FakeKernel();
+  kernel.supportsSubshells = false; // the kernel has not said yet
+  let start = (): void => undefined;
+  const started = new Promise<void>((resolve) => (start = resolve));
+  kernel.createComm = () => {
+    const comm = new FakeComm();
+    comm.subshellStarted = started;
+    kernel.comms.push(comm);
+    return comm;
+  };
+  const marks = new Map([["k", true]]);
+  const memory = {
+    has: (id: string) => marks.has(id),
+    hasSubshells: (id: string) => marks.get(id),
+    add: () => undefined,
+  };
+  const made = new KernelLink(kernel as unknown as KernelConnection, memory as never, kernel, () => undefined);
+  await settled();
+  assert.deepEqual(kernel.lent, ["subshell-0"]);
+  assert.equal(kernel.comms[0]!._subshellId, "subshell-0");
+  assert.equal(kernel.comms[0]!.opened, true);
+  assert.deepEqual(kernel.returned, []);
+  start();
+  await settled();
+  assert.deepEqual(kernel.returned, ["subshell-0"]);
+  made.dispose();
+  // A kernel that never had any is not asked for one.
+  marks.set("k", false);
+  const again = new KernelLink(kernel as unknown as KernelConnection, memory as never, kernel, () => undefined);
+  await settled();
+  assert.equal(kernel.lent.length, 1);
+  again.dispose();
 });
 
 test("an engine that was shut down or has failed takes no commands", () => {

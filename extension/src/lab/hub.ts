@@ -1,11 +1,11 @@
 // All kernels that this window has a notebook or console of, their engines, and the engine that commands act on.
 
 import type { ISessionContext } from "@jupyterlab/apputils";
-import type { Kernel } from "@jupyterlab/services";
+import { type Kernel, KernelMessage } from "@jupyterlab/services";
 
 import { setUpdates } from "../registry.ts";
 import type { EngineSummary } from "./lab_protocol.ts";
-import { KernelLink, type KernelMemory } from "./kernel_link.ts";
+import { KernelLink, type KernelMemory, type Subshells } from "./kernel_link.ts";
 
 export interface EngineRef {
   readonly link: KernelLink;
@@ -167,7 +167,7 @@ export class Hub {
     }
     for (const kernel of wanted) {
       if (this.links.has(kernel)) continue;
-      const link = new KernelLink(kernel, this.memory, () => this.changed());
+      const link = new KernelLink(kernel, this.memory, subshellsOf(kernel), () => this.changed());
       this.links.set(kernel, link);
     }
     this.applyWatch();
@@ -177,4 +177,23 @@ export class Hub {
   private changed(): void {
     for (const listener of [...this.listeners]) listener();
   }
+}
+
+/** The kernel's own requests for subshells wait until it has said that it has them, which a running cell holds up. */
+function subshellsOf(kernel: Kernel.IKernelConnection): Subshells {
+  const about = { channel: "control", username: kernel.username, session: kernel.clientId } as const;
+  return {
+    create: async () => {
+      const message = KernelMessage.createMessage({ ...about, msgType: "create_subshell_request", content: {} });
+      const { content } = (await kernel.sendControlMessage(message, true)
+        .done) as KernelMessage.ICreateSubshellReplyMsg;
+      if (content.status !== "ok") throw new Error("The kernel gave no subshell.");
+      return content.subshell_id;
+    },
+    remove: async (id) => {
+      const content = { subshell_id: id };
+      const message = KernelMessage.createMessage({ ...about, msgType: "delete_subshell_request", content });
+      await kernel.sendControlMessage(message, true).done;
+    },
+  };
 }

@@ -8,6 +8,7 @@ import { IStatusBar } from "@jupyterlab/statusbar";
 
 import { addCommands, COMMANDS, passKeysOn, paletteItems } from "./commands.ts";
 import { Hub } from "./hub.ts";
+import type { KernelMemory } from "./kernel_link.ts";
 import styles from "./lab.css";
 import type { ViewPanel } from "./panel.ts";
 import { DEFAULTS, followSettings, type Settings } from "./settings.ts";
@@ -106,15 +107,22 @@ function followNotebooks(app: JupyterFrontEnd, labShell: ILabShell | null, hub: 
   void app.restored.then(look);
 }
 
-/** The kernels that this tab was connected to: after a reload they can be asked at once, even while a cell is running. */
-function rememberedKernels(): { has(id: string): boolean; add(id: string): void } {
+/**
+ * The kernels that this tab was connected to, those with subshells marked: after a reload they can be asked at once,
+ * even while a cell is running.
+ */
+function rememberedKernels(): KernelMemory {
   const key = "inference-workbench:kernels";
-  const known = new Set<string>((sessionStorage.getItem(key) ?? "").split(" ").filter((id) => id !== ""));
+  const known = new Map<string, boolean>();
+  for (const [, id, mark] of (sessionStorage.getItem(key) ?? "").matchAll(/([^ +]+)(\+?)/g))
+    known.set(id!, mark === "+");
   return {
     has: (id) => known.has(id),
-    add: (id) => {
-      known.add(id);
-      sessionStorage.setItem(key, [...known].slice(-20).join(" "));
+    hasSubshells: (id) => known.get(id) === true,
+    add: (id, subshells) => {
+      known.set(id, subshells);
+      const words = [...known].slice(-20).map(([name, marked]) => (marked ? `${name}+` : name));
+      sessionStorage.setItem(key, words.join(" "));
     },
   };
 }

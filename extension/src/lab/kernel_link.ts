@@ -10,13 +10,20 @@ import { type EngineSummary, type FromKernel, TARGET, type ToKernel } from "./la
 
 export type KernelConnection = Pick<
   Kernel.IKernelConnection,
-  "id" | "createComm" | "registerCommTarget" | "removeCommTarget" | "requestCommInfo"
+  "id" | "createComm" | "registerCommTarget" | "removeCommTarget" | "requestCommInfo" | "supportsSubshells"
 >;
+
+/** Subshells of a kernel, asked for over its control channel, which answers while a cell is running. */
+export interface Subshells {
+  create(): Promise<string>;
+  remove(id: string): Promise<unknown>;
+}
 
 /** Where a page notes which kernels have answered, so that after a reload it need not ask a busy one. */
 export interface KernelMemory {
   has(kernelId: string): boolean;
-  add(kernelId: string): void;
+  hasSubshells(kernelId: string): boolean;
+  add(kernelId: string, subshells: boolean): void;
 }
 
 /** A kernel without subshells never says that one has started. */
@@ -46,6 +53,7 @@ export class KernelLink {
   problem: string | null = null;
   private readonly kernel: KernelConnection;
   private readonly memory: KernelMemory;
+  private readonly subshells: Subshells;
   private readonly changed: () => void;
   private comm: Kernel.IComm | null = null;
   private attempt = 0;
@@ -56,9 +64,10 @@ export class KernelLink {
   private watchTimer: ReturnType<typeof setInterval> | undefined;
   private nextId = 1;
 
-  constructor(kernel: KernelConnection, memory: KernelMemory, changed: () => void) {
+  constructor(kernel: KernelConnection, memory: KernelMemory, subshells: Subshells, changed: () => void) {
     this.kernel = kernel;
     this.memory = memory;
+    this.subshells = subshells;
     this.changed = changed;
     kernel.registerCommTarget(TARGET, this.onAnnounced);
     void this.probe();
@@ -218,10 +227,12 @@ export class KernelLink {
       if (this.comm === comm) this.drop();
     };
     // Opened before its subshell is there, the comm would wait for a running cell.
-    const { subshellStarted } = comm as { subshellStarted?: Promise<void> };
+    const { subshellStarted = Promise.resolve() } = comm as { subshellStarted?: Promise<void> };
+    const lend = this.isBusyButKnown();
+    const started = lend ? this.lendSubshell(comm, subshellStarted) : subshellStarted;
     await Promise.race([
-      (subshellStarted ?? Promise.resolve()).catch(() => undefined),
-      new Promise((done) => setTimeout(done, SUBSHELL_MS)),
+      started.catch(() => undefined),
+      new Promise((done) => setTimeout(done, lend ? REPLY_MS : SUBSHELL_MS)),
     ]);
     if (attempt !== this.attempt || this.disposed) return;
     try {
@@ -229,6 +240,22 @@ export class KernelLink {
     } catch {
       if (this.comm === comm) this.comm = null;
     }
+  }
+
+  /**
+   * After a reload JupyterLab knows what a kernel can do only once that has answered, which a running cell holds up;
+   * this tab knows from before.
+   */
+  private isBusyButKnown(): boolean {
+    return !this.kernel.supportsSubshells && this.memory.hasSubshells(this.kernel.id);
+  }
+
+  /** Have the comm's messages go to a subshell of our own until it gets one from JupyterLab. */
+  private async lendSubshell(comm: Kernel.IComm, ownStarted: Promise<void>): Promise<void> {
+    const id = await this.subshells.create();
+    const route = comm as { _subshellId?: string | null };
+    route._subshellId ??= id;
+    void ownStarted.catch(() => undefined).then(() => this.subshells.remove(id).catch(() => undefined));
   }
 
   private take(comm: Kernel.IComm, message: KernelMessage.ICommMsgMsg): void {
@@ -253,7 +280,7 @@ export class KernelLink {
   /** The kernel has answered: what was open on this line before it broke is opened again. */
   private begin(): void {
     this.connected = true;
-    this.memory.add(this.kernel.id);
+    this.memory.add(this.kernel.id, this.kernel.supportsSubshells || this.memory.hasSubshells(this.kernel.id));
     if (this.watchSeconds !== null) this.sendWatch();
     this.attachAgain();
   }
