@@ -47,8 +47,10 @@ export function mount(session: Session, view: string, element: HTMLElement, heig
   const stopMode = session.onChange(() => {
     showMode(root, session);
     if (!names.includes("controls")) {
-      setText(away, session.problem ?? awayNote(session));
-      setAttribute(away, "data-kind", session.problem === null && shownMode(session) === "closed" ? "" : "bad");
+      const ended = awayNote(session);
+      const bad = session.problem !== null || (ended !== "" && shownMode(session) !== "closed");
+      setText(away, session.problem ?? (ended || session.unanswered));
+      setAttribute(away, "data-kind", bad ? "bad" : "");
     }
     hideStill(style, session);
   });

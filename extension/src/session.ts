@@ -35,6 +35,9 @@ interface Pending {
   resolve(value: unknown): void;
   reject(error: Error): void;
   readonly timer: ReturnType<typeof setTimeout>;
+  readonly name: CommandName;
+  /** From when on the lack of an answer is worth telling. */
+  readonly slowAt: number;
 }
 
 /** A plain picture of a state for tests and tools. */
@@ -64,6 +67,8 @@ const LOST_AFTER_MS = 15_000;
 
 /** How long a command may stay unanswered. A step(n) in slow motion is answered when accepted, not when done. */
 const REPLY_TIMEOUT_MS = 15_000;
+/** After this long without an answer the page tells of it. */
+const SLOW_REPLY_MS = 2_000;
 
 export class Session {
   readonly engineId: string;
@@ -115,6 +120,15 @@ export class Session {
     return this.interactive && this.connection === "live" && state !== "closed" && state !== "error";
   }
 
+  /** What to tell of a command that has no answer although the engine is heard; "" where all is well. */
+  get unanswered(): string {
+    for (const { name, slowAt } of this.pending.values()) {
+      if (this.heardAt < slowAt) continue;
+      return `No answer to “${name}” yet: it comes after the running step, in some notebooks only after the running cell.`;
+    }
+    return "";
+  }
+
   /** Add a way to the engine. The first one carries the stream; when it goes, the next takes over. */
   attach(source: Source): () => void {
     this.sources.push(source);
@@ -147,7 +161,9 @@ export class Session {
           "from here until it ends.";
         reject(new CommandFailure({ kind: "Timeout", message }));
       }, within);
-      this.pending.set(id, { source, resolve: resolve as (value: unknown) => void, reject, timer });
+      // What may take long by nature has a longer time, and tells of its progress itself.
+      const slowAt = performance.now() + (within > REPLY_TIMEOUT_MS ? within : SLOW_REPLY_MS);
+      this.pending.set(id, { source, resolve: resolve as (value: unknown) => void, reject, timer, name, slowAt });
       source.command(id, name, args);
     });
   }

@@ -77,6 +77,26 @@ test("a command to nobody, or without an answer, fails with a sentence", async (
   mock.timers.reset();
 });
 
+test("a command that a running cell keeps back is told of while frames go on, and no longer once it is answered", async () => {
+  let now = 1_000;
+  mock.method(performance, "now", () => now);
+  const { session, source, leave } = live();
+  const paused = session.command("pause", {});
+  const frame = (): void => source.handlers!.frame(payload([]), false);
+  now += 1_500;
+  frame();
+  assert.equal(session.unanswered, "");
+  now += 1_000;
+  assert.equal(session.unanswered, "", "nothing was heard since: that may be a lost kernel");
+  frame();
+  assert.match(session.unanswered, /No answer to “pause” yet/);
+  source.handlers!.reply({ type: "reply", id: source.commands[0]!.id, ok: true });
+  await paused;
+  assert.equal(session.unanswered, "");
+  leave();
+  mock.restoreAll();
+});
+
 test("commands of a view that was closed do not hang", async () => {
   const { session, leave } = live();
   const pending = session.command("pause", {});

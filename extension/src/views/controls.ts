@@ -230,7 +230,7 @@ class ControlsView implements View {
     this.drawKnobs();
     this.drawPolicy();
     this.breakpoints.draw();
-    setText(this.note, session.problem ?? (this.failure || modeNote(session, mode)));
+    setText(this.note, session.problem ?? (this.failure || session.unanswered || modeNote(session, mode)));
     const bad = session.problem !== null || this.failure !== "" || mode === "error" || mode === "lost";
     const stopped = mode === "paused" && (status?.message ?? null) !== null;
     this.note.dataset["kind"] = bad ? "bad" : stopped ? "stop" : "";
