@@ -304,6 +304,26 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}\u00a0%" if 0 < share < 0.1 else f"{share * 100:.0f}\u00a0%"
 
 
+def test_text_is_shown_as_far_as_it_was_at_the_time_cursor(harness: Open) -> None:
+    page = harness("view=playground&until=480&paused", (700, 700))
+    page.add_style_tag(content=".iw .iw-tokens { max-height: 60px; }")  # shorter than what was said so far
+    sight = """() => { const all = [...document.querySelectorAll('.iw-tokens')].filter(e => e.textContent);
+      const e = all.sort((a, b) => b.scrollHeight - a.scrollHeight)[0], box = e.getBoundingClientRect();
+      const spans = [...e.querySelectorAll('span')], at = spans.findLast(s => !s.classList.contains('iw-future'));
+      const r = (at ?? spans[0]).getBoundingClientRect();
+      return [e.scrollHeight > e.clientHeight, e.scrollTop, r.top >= box.top - 1 && r.bottom <= box.bottom + 1]; }"""
+    expect(page.locator(".iw-tokens span").first).to_be_visible()
+    assert page.evaluate(sight) == [True, 0, True]
+    live = f"[...{SESSION}.store.requests.values()].filter(r => r.ending === null)"
+    page.evaluate(
+        f"{SESSION}.setCursor({live}.reduce((a, b) => a.tokens.length > b.tokens.length ? a : b).tokens[3].step)"
+    )
+    page.wait_for_function(f"() => ({sight})()[1] < 0")
+    assert page.evaluate(sight)[2]
+    page.evaluate(f"{SESSION}.setCursor('live')")
+    page.wait_for_function(f"() => ({sight})()[1] === 0")
+
+
 def test_a_token_and_a_block_lead_to_their_why(harness: Open) -> None:
     page = harness("until=480&paused", (1400, 1900))
     token = page.locator(".iw-tokens span").first

@@ -147,6 +147,18 @@ export class TokenText {
       const future = cursor !== "live" && request.tokens[i]!.step > cursor;
       this.text.children[i]!.classList.toggle("iw-future", future);
     }
+    if (from > 0) return;
+    if (cursor === "live") this.element.scrollTop = 0;
+    else this.reveal(request.tokens.findLastIndex((token) => token.step <= cursor));
+  }
+
+  /** Scroll the text, and nothing around it, so far that a token is in sight; the first where there is none yet. */
+  private reveal(index: number): void {
+    const token = this.text.children[Math.max(0, index)];
+    if (token === undefined) return;
+    const [box, at] = [this.element.getBoundingClientRect(), token.getBoundingClientRect()];
+    if (at.top < box.top) this.element.scrollTop -= box.top - at.top;
+    else if (at.bottom > box.bottom) this.element.scrollTop += at.bottom - box.bottom;
   }
 
   private markSelected(request: RequestInfo): void {
