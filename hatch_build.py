@@ -113,6 +113,17 @@ def refresh_installed_copy() -> None:
             path = installed / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         shutil.copytree(LAB_EXTENSION, installed, dirs_exist_ok=True)
+        note_in_record(installed)
+
+
+def note_in_record(installed: Path) -> None:
+    """Have the package's list of files name those that are there now, so that `pip uninstall` removes them all."""
+    for record in Path(sysconfig.get_path("purelib")).glob("inference_workbench-*.dist-info/RECORD"):
+        folder = Path(os.path.relpath(installed, record.parent.parent)).as_posix() + "/"
+        others = [line for line in record.read_text().splitlines() if not line.startswith(folder)]
+        now = [folder + path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()]
+        record.unlink()  # an installer may have made it a link, too
+        record.write_text("\n".join([*others, *(f"{name},," for name in sorted(now))]) + "\n")
 
 
 class FrontEndBuildHook(BuildHookInterface[Any]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
 import subprocess
 import sys
 import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -34,6 +36,15 @@ def test_what_is_installed_is_what_was_built() -> None:
     assert not stale, "run hatch_build.py"
 
 
+def test_the_package_s_list_of_files_names_all_of_the_extension_so_that_removing_it_leaves_nothing() -> None:
+    distribution = importlib.metadata.distribution("inference-workbench")
+    listed = {Path(str(distribution.locate_file(file))).resolve() for file in distribution.files or ()}
+    there = {path.resolve() for path in INSTALLED.rglob("*") if path.is_file()}
+    assert len(there) > 5
+    assert there <= listed, "run hatch_build.py"
+    assert all(path.is_file() for path in listed if path.is_relative_to(INSTALLED.resolve()))
+
+
 def test_the_tutorials_travel_with_the_extension() -> None:
     carried = json.loads((INSTALLED / "static" / "tutorials.json").read_text())
     originals = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -48,6 +59,7 @@ def test_a_wheel_is_made_without_node_and_holds_what_jupyterlab_looks_for(tmp_pa
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*.whl")
+    installs_and_leaves_nothing(path, tmp_path / "environment")
     with zipfile.ZipFile(path) as wheel:
         files = {name: wheel.read(name) for name in wheel.namelist() if ".data/" in name or "/static/" in name}
     share = path.name.split("-py3")[0] + ".data/data/share/jupyter"
@@ -59,3 +71,29 @@ def test_a_wheel_is_made_without_node_and_holds_what_jupyterlab_looks_for(tmp_pa
     assert f"{share}/lab/settings/overrides.d/inference-workbench.json" in files
     bundle = ROOT / "workbench" / "widgets" / "static" / "workbench.js"
     assert files["workbench/widgets/static/workbench.js"] == bundle.read_bytes()
+
+
+def installs_and_leaves_nothing(wheel: Path, environment: Path) -> None:
+    """Into an environment of its own, with nothing to build with, and out again."""
+    venv.create(environment)
+
+    def pip(*arguments: str) -> None:
+        python = environment / "bin" / "python"
+        command = [sys.executable, "-m", "pip", "--python", str(python), *arguments]
+        done = subprocess.run(command, env={**os.environ, "PATH": ""}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    def ours() -> list[Path]:
+        return [
+            path
+            for path in environment.rglob("*")
+            if path.is_file() and "workbench" in str(path.relative_to(environment))
+        ]
+
+    assert ours() == []
+    pip("install", "--no-deps", "--no-index", str(wheel))
+    share = environment / "share" / "jupyter"
+    assert (share / "labextensions" / "inference-workbench" / "package.json").is_file()
+    assert (share / "lab" / "settings" / "overrides.d" / "inference-workbench.json").is_file()
+    pip("uninstall", "--yes", "inference-workbench")
+    assert ours() == []
