@@ -66,6 +66,7 @@ class FakeComm {
 }
 
 class FakeKernel {
+  supportsSubshells = true;
   /** Subshells that were asked for over the control channel and those that were given back. */
   readonly lent: string[] = [];
   readonly returned: string[] = [];
@@ -149,7 +150,12 @@ test("a kernel that was asked and is busy is waited for, and no longer once it h
   assert.equal(made.awaited, true);
   kernel.comms[0]!.list();
   assert.equal(made.awaited, false);
+  assert.equal(made.hearsBetweenCells, false);
+  kernel.supportsSubshells = false;
+  assert.equal(made.hearsBetweenCells, true);
   made.drop();
+  assert.equal(made.hearsBetweenCells, false, "nothing is said of a kernel that has not answered");
+  kernel.supportsSubshells = true;
   assert.equal(made.awaited, false);
   void made.probe();
   await settled();
@@ -335,7 +341,7 @@ test("the sidebar lists each kernel once, with its notebooks, and only kernels w
     name: path.split("/").at(-1)!,
     kernelName: "Python 3",
     busy,
-    link: { kernelId, engines },
+    link: { kernelId, engines, hearsBetweenCells: kernelId === "k3" },
   });
   const groups = sidebarGroups([
     place("x/one.ipynb", "k1", [summary("a", 1), summary("b", 2)], true),
@@ -350,6 +356,9 @@ test("the sidebar lists each kernel once, with its notebooks, and only kernels w
       ["four.ipynb", "four.ipynb", "Python 3 · idle", 1],
     ],
   );
+  // What works without subshells is said where they are missing.
+  assert.equal(groups[0]!.note, "");
+  assert.match(groups[1]!.note, /acts when it ends/);
 });
 
 test("every layout shows each view once and gives all of the room away", () => {

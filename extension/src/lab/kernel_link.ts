@@ -78,6 +78,11 @@ export class KernelLink {
     return this.comm !== null && !this.connected;
   }
 
+  /** True for a kernel without subshells: what is asked of it waits for the running cell, while updates go on. */
+  get hearsBetweenCells(): boolean {
+    return this.connected && !this.kernel.supportsSubshells && !this.memory.hasSubshells(this.kernel.id);
+  }
+
   get kernelId(): string {
     return this.kernel.id;
   }

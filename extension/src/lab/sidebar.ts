@@ -98,11 +98,17 @@ export class Sidebar extends Widget {
     const id = `iw-kernel-${group.kernelId}`;
     const old = [...this.list.children].find((child) => child.id === id) as HTMLElement | undefined;
     const title = h("button", { class: "iw-lab-kernel", title: group.path });
-    const section = old ?? h("section", { id, "data-testid": "sidebar-kernel" }, h("header", {}, title, h("span")));
-    const [button, detail] = section.querySelector("header")!.children as unknown as [HTMLButtonElement, HTMLElement];
+    const section =
+      old ?? h("section", { id, "data-testid": "sidebar-kernel" }, h("header", {}, title, h("span"), h("small")));
+    const [button, detail, note] = section.querySelector("header")!.children as unknown as [
+      HTMLButtonElement,
+      HTMLElement,
+      HTMLElement,
+    ];
     setText(button, group.title);
     button.onclick = () => this.actions.openNotebook(group.path);
     setText(detail, group.detail);
+    setText(note, group.note);
     const cards = group.engines.map((engine) => {
       kept.add(engine.engine_id);
       let card = this.cards.get(engine.engine_id);

@@ -7,7 +7,11 @@ export interface SidebarPlace {
   readonly name: string;
   readonly kernelName: string;
   readonly busy: boolean;
-  readonly link: { readonly kernelId: string; readonly engines: readonly EngineSummary[] };
+  readonly link: {
+    readonly kernelId: string;
+    readonly engines: readonly EngineSummary[];
+    readonly hearsBetweenCells: boolean;
+  };
 }
 
 export interface SidebarGroup {
@@ -15,8 +19,13 @@ export interface SidebarGroup {
   readonly title: string;
   readonly path: string;
   readonly detail: string;
+  readonly note: string;
   readonly engines: readonly EngineSummary[];
 }
+
+const HEARS_BETWEEN_CELLS =
+  "No subshells here: what you press while a cell is running acts when it ends; views are updated all the while. " +
+  "ipykernel 7.2 in JupyterLab 4.4 acts at once.";
 
 /** Groups in the order in which their notebooks were opened. */
 export function sidebarGroups(places: readonly SidebarPlace[]): SidebarGroup[] {
@@ -29,6 +38,7 @@ export function sidebarGroups(places: readonly SidebarPlace[]): SidebarGroup[] {
       kernelId,
       title: known === undefined ? place.name : `${known.title}, ${place.name}`,
       path: known?.path ?? place.path,
+      note: place.link.hearsBetweenCells ? HEARS_BETWEEN_CELLS : "",
       detail: `${place.kernelName} · ${place.busy ? "busy" : "idle"}`,
       engines,
     });
