@@ -187,7 +187,7 @@ function subshellsOf(kernel: Kernel.IKernelConnection): Subshells {
       const message = KernelMessage.createMessage({ ...about, msgType: "create_subshell_request", content: {} });
       const { content } = (await kernel.sendControlMessage(message, true)
         .done) as KernelMessage.ICreateSubshellReplyMsg;
-      if (content.status !== "ok") throw new Error("The kernel gave no subshell.");
+      if ("status" in content && content.status !== "ok") throw new Error("The kernel gave no subshell.");
       return content.subshell_id;
     },
     remove: async (id) => {
