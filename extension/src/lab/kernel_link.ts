@@ -187,7 +187,7 @@ export class KernelLink {
       };
       const timer = setTimeout(() => {
         end();
-        reject(new Error(`No answer to "${name}" within ${REPLY_MS / 1000} s. Is the kernel busy or gone?`));
+        reject(new Error(`No answer to "${name}" within ${REPLY_MS / 1000} s: the kernel is gone, or busy.`));
       }, REPLY_MS);
       this.listeners.push(listener);
       try {
