@@ -131,6 +131,6 @@ def test_traffic_from_the_page_what_if_and_compare(lab: LabPage) -> None:
     rows = lab.ask("[[c.request_id, c.why] for c in found.changes]")
     assert shown.locator(".iw-compare-row b").all_inner_texts() == [name for name, _ in rows]
     assert shown.locator(".iw-compare-why").all_inner_texts() == [why for _, why in rows]
-    data = lab.outputs(1)[0]["data"]
-    assert "<svg" in "".join(data["text/html"])
+    _, picture = lab.outputs(1)
+    assert "<svg" in "".join(picture["data"]["text/html"])
     assert not lab.console_errors

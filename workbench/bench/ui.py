@@ -1,5 +1,6 @@
 """What the views cost and how soon they show what happened: a real engine, a real browser without a GPU."""
 
+import itertools
 import os
 import statistics
 import threading
@@ -113,11 +114,14 @@ def _steady_load() -> Iterator[LLM]:
 
 
 def _keep_busy(llm: LLM, ended: threading.Event) -> None:
-    params = SamplingParams(temperature=0.0, max_tokens=200, ignore_eos=True)
+    # Of many lengths, so that requests do not begin and end together and one moment is like another.
+    lengths = itertools.cycle(range(40, 320, 17))
     pending: list[RequestHandle] = []
     while not ended.wait(0.1):
         pending = [handle for handle in pending if not handle.done()]
-        pending += [llm.submit(STORY, params) for _ in range(24 - len(pending))]
+        for _ in range(24 - len(pending)):
+            params = SamplingParams(temperature=0.0, max_tokens=next(lengths), ignore_eos=True)
+            pending.append(llm.submit(STORY, params))
     for handle in pending:
         handle.cancel()
 

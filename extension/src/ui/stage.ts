@@ -1,6 +1,7 @@
 // Draws views when something changed and they can be seen, and not otherwise.
 
 import type { Session } from "../session.ts";
+import { Pace } from "./pace.ts";
 import { followTheme, type Theme } from "./theme.ts";
 
 export interface View {
@@ -37,10 +38,13 @@ export class Stage {
   private theme!: Theme;
   /** False while the colours were read outside a document, where they are all unknown. */
   private themed = false;
+  private readonly pace: Pace;
   private frame = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(session: Session, root: HTMLElement) {
     this.session = session;
+    this.pace = new Pace(session);
     this.root = root;
     this.observer = new IntersectionObserver((changes) => {
       for (const change of changes) {
@@ -56,7 +60,7 @@ export class Stage {
     });
     this.stops.push(
       this.following.stop,
-      session.onChange(() => this.invalidateAll()),
+      session.onChange(() => this.invalidateAll(this.pace.rest())),
     );
   }
 
@@ -81,20 +85,29 @@ export class Stage {
 
   destroy(): void {
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.timer);
+    this.pace.destroy();
     this.observer.disconnect();
     for (const stop of this.stops) stop();
     for (const { view } of this.entries) view.destroy();
   }
 
-  private invalidateAll(): void {
+  /** All views have to be drawn again, after so many milliseconds. */
+  private invalidateAll(rest = 0): void {
     for (const entry of this.entries) entry.dirty = true;
-    this.request();
+    if (rest === 0) this.request();
+    else
+      this.timer ??= setTimeout(() => {
+        this.timer = undefined;
+        this.request();
+      }, rest);
   }
 
   private request(): void {
     if (this.frame !== 0 || !this.entries.some((e) => e.dirty && e.visible)) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
+      this.pace.begin();
       if (!this.themed && this.root.isConnected) this.following.again();
       for (const entry of this.entries) {
         if (!entry.dirty || !entry.visible) continue;
