@@ -1,17 +1,15 @@
 """What is measured: our engine, and transformers on the same weights, precision and requests."""
 
-import json
-import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
+from workbench.bench.unseen_page import unseen_page
 from workbench.bench.workloads import Item
 from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams
 from workbench.llm import LLM
-
-CATCH_UP_SECONDS = 30.0
 
 
 class Timed(NamedTuple):
@@ -50,42 +48,17 @@ class Workbench:
         self._llm.reset_prefix_cache()
         prompts = [{"prompt_token_ids": item.prompt_token_ids} for item in items]
         params = [SamplingParams(temperature=0.0, max_tokens=item.num_tokens, ignore_eos=True) for item in items]
-        page = _Page(self._llm) if self._watched else None  # the page was open before: catching up is not timed
-        first = self._llm.trace.last_step + 1
-        began = time.perf_counter()
-        outputs = self._llm.generate(prompts, params, use_tqdm=False)
-        seconds = time.perf_counter() - began
+        with unseen_page(self._llm) if self._watched else nullcontext():
+            first = self._llm.trace.last_step + 1
+            began = time.perf_counter()
+            outputs = self._llm.generate(prompts, params, use_tqdm=False)
+            seconds = time.perf_counter() - began
         self.records = self._llm.trace.records(since=first)
-        if page is not None:
-            page.close()
         check_lengths([len(output.outputs[0].token_ids) for output in outputs], items)
         return Timed(seconds, [output.metrics.time_to_first_token or 0.0 for output in outputs])
 
     def close(self) -> None:
         """The LLM belongs to whoever made it."""
-
-
-class _Page:
-    """A page without a browser: subscribes like one, catches up with what was, and acknowledges every frame."""
-
-    def __init__(self, llm: LLM) -> None:
-        self._caught_up = threading.Event()
-        self._widget = llm.dashboard()
-        self._widget.send = self._receive
-        self._widget.receive({"type": "subscribe"})
-        self._caught_up.wait(CATCH_UP_SECONDS)
-
-    def close(self) -> None:
-        """Leave."""
-        self._widget.receive({"type": "unsubscribe"})
-        self._widget.close()
-
-    def _receive(self, content: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
-        if content["type"] != "frame":
-            return
-        if not self._caught_up.is_set() and not json.loads(buffers[0])["records"]:
-            self._caught_up.set()
-        self._widget.receive({"type": "ack", "seq": content["seq"]})
 
 
 class TransformersGenerate:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from workbench.bench.ui_page import Bridge, browser_seconds, headless_browser, unseen_page
+from workbench.bench.ui_page import Bridge, browser_seconds, headless_browser
+from workbench.bench.unseen_page import unseen_page
 from workbench.core.config import DEFAULT_TRACE_STEPS
 from workbench.core.records import StepRecord
 from workbench.core.sampling_params import SamplingParams

@@ -20,7 +20,6 @@ from workbench.widgets.engine_channel import EngineChannel
 
 SCRIPT = Path(workbench.widgets.__file__).parent / "static" / "workbench.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info"]
-CATCH_UP_SECONDS = 30.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # A message: the lengths of its JSON and of its one buffer, then both. Noted per frame, unless bench.noting is off: when
@@ -150,30 +149,6 @@ def headless_browser() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
-
-
-@contextmanager
-def unseen_page(llm: LLM) -> Iterator[None]:
-    """A page that takes the engine's stream, acknowledges it as pages do and draws nothing, in this process."""
-    newest, seen = llm.status().step, threading.Event()
-
-    def take(content: dict[str, Any], buffers: list[bytes]) -> None:
-        if content["type"] != "frame":
-            return
-        if not seen.is_set():
-            records = json.loads(buffers[0])["records"]
-            if not records or records[-1]["step"] >= newest:
-                seen.set()
-        if content["seq"] % 10 == 0:
-            channel.receive({"type": "ack", "seq": content["seq"]})
-
-    channel = EngineChannel(llm._client, take)
-    channel.receive({"type": "subscribe"})
-    seen.wait(CATCH_UP_SECONDS)
-    try:
-        yield
-    finally:
-        channel.close()
 
 
 def browser_seconds() -> float | None:
