@@ -658,11 +658,13 @@ def test_limits_are_typed_or_dragged_and_the_goodput_follows(harness: Open) -> N
     expect(served).to_contain_text("ended requests kept the limits")
     middle = float(limit.input_value())
     assert middle > 0
-    # On the logarithmic scale the same place is a shorter time.
+    # On the logarithmic scale the same place is a shorter time, once it is drawn so.
+    canvas = page.get_by_test_id("latency-e2e").locator("canvas")
     page.get_by_test_id("scale-log").click()
+    expect(canvas).to_have_attribute("aria-label", re.compile("log scale"))
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
     assert 0 < float(limit.input_value()) < middle
-    expect(page.get_by_test_id("latency-e2e").locator("canvas")).to_have_attribute("aria-label", re.compile("p95 "))
+    expect(canvas).to_have_attribute("aria-label", re.compile("p95 "))
 
 
 def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:

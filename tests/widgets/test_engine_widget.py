@@ -292,11 +292,13 @@ def test_steps_that_are_dropped_while_a_frame_is_made_are_asked_for_anew(asked):
         assert page.replay.snapshot() == trace.at()
 
 
-def test_frames_are_half_as_many_where_steps_are_too_quick_to_follow():
-    assert feed_module.frame_seconds(1, 0.05) == 0.05, "20 steps a second: each is a frame"
-    assert feed_module.frame_seconds(2, 0.1) == 0.05, "and stays one after a late frame"
-    assert feed_module.frame_seconds(2, 0.05) == 0.05, "nor does one more step than usual make it two"
-    assert feed_module.frame_seconds(3, 0.05) == 0.1
-    assert feed_module.frame_seconds(5, 0.1) == 0.1
-    assert feed_module.frame_seconds(feed_module.FRAME_STEPS, 0.05) == 0.05, "a backlog is sent as quickly as may be"
-    assert feed_module.frame_seconds(50, float("inf")) == 0.05, "the first frame"
+def test_frames_are_rarer_where_steps_are_too_quick_to_follow():
+    pause = feed_module.frame_seconds
+    assert pause(1, 0.05, 0.001) == 0.05, "20 steps a second: each is a frame"
+    assert pause(2, 0.1, 0.001) == 0.05, "and stays one after a late frame"
+    assert pause(2, 0.05, 0.001) == 0.05, "nor does one more step than usual make it two"
+    assert pause(3, 0.05, 0.0) == 0.1
+    assert pause(5, 0.1, 0.2 * feed_module.FAST_SHARE) == 0.2, "so that they take a share of the interpreter's time"
+    assert pause(5, 0.1, 1.0) == 0.25, "and no fewer than four a second, however dear"
+    assert pause(feed_module.FRAME_STEPS, 0.05, 1.0) == 0.05, "a backlog is sent as quickly as may be"
+    assert pause(50, float("inf"), 0.0) == 0.05, "the first frame"

@@ -117,6 +117,16 @@ class SampledTokens(_Rows[Sampled]):
         return self.request_ids, self._token_ids.tolist(), self._positions.tolist(), self._logprobs
 
     @property
+    def token_ids(self) -> Sequence[int]:
+        """The token of each row."""
+        return self._token_ids
+
+    @property
+    def logprobs(self) -> Mapping[int, tuple[float | None, Alternatives]]:
+        """Index -> (log-probability, alternatives), for the rows that have them."""
+        return self._logprobs
+
+    @property
     def num_bytes(self) -> int:
         """Memory of the columns, about, without the ids."""
         alternatives = sum(len(found) for _, found in self._logprobs.values())

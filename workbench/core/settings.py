@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from workbench.core.config import EngineArgs, ModelSpec, SchedulerConfig
@@ -69,4 +69,5 @@ def resolved_settings(
         "enable_chunked_prefill": config.enable_chunked_prefill,
         "scheduling_policy": policy,
     }
-    return Settings({name: Setting(value, in_force.get(name, value)) for name, value in asdict(args).items()}, notes)
+    requested = {field.name: getattr(args, field.name) for field in fields(args)}
+    return Settings({name: Setting(value, in_force.get(name, value)) for name, value in requested.items()}, notes)

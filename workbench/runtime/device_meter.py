@@ -26,6 +26,7 @@ class DeviceMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._process = psutil.Process()
+        self._cores = psutil.cpu_count() or 1
         self._lock = threading.Lock()
         self._nvml: Any = None
         self._handle: Any = None
@@ -46,11 +47,10 @@ class DeviceMeter:
 
     def _cpu(self) -> DeviceReading:
         memory = psutil.virtual_memory()
-        cores = psutil.cpu_count() or 1
         with self._lock:
-            busy = self._process.cpu_percent() / 100 / cores
+            busy = self._process.cpu_percent() / 100 / self._cores
         return DeviceReading(
-            f"CPU, {cores} cores",
+            f"CPU, {self._cores} cores",
             "psutil",
             total_bytes=memory.total,
             used_bytes=memory.total - memory.available,

@@ -71,6 +71,7 @@ class TorchModelRunner:
         device, dtype = torch.device(loaded.spec.device), loaded.dtype
         self._device, self._dtype = device, dtype
         self._model = loaded.model
+        self._weight_rows = tuple(loaded.model.weights())
         self._meter = DeviceMeter(device)
         self._kernel_backend = kernel_backend
         self._kv = KVStore(loaded.spec, config.pool, device, dtype)
@@ -241,7 +242,7 @@ class TorchModelRunner:
             return None
         # nf4's table of values is brought to the device at each use, and torch's 2:4 product plans anew at each use,
         # neither of which a recording can repeat.
-        if any(row.stored_as == "nf4" or row.stored_as.startswith("2:4") for row in self._model.weights()):
+        if any(row.stored_as == "nf4" or row.stored_as.startswith("2:4") for row in self._weight_rows):
             return None
         batch, kv, kernels, model = self._batch, self._kv.layers, self._kernels, self._model
         buffers = DecodeBuffers(
@@ -363,7 +364,7 @@ class TorchModelRunner:
 
     def predict_weight_bytes(self, weight_format: str | None) -> int:
         """Bytes that the weights would take, from the shapes."""
-        return predicted_bytes(self._model.weights(), weight_format, self._dtype)
+        return predicted_bytes(self._weight_rows, weight_format, self._dtype)
 
     def check_weights(self, weight_format: str | None) -> None:
         """Raise DoesNotFitError where the weights cannot be stored that way here, or not beside those in force."""
@@ -372,7 +373,7 @@ class TorchModelRunner:
         except ConfigError as error:
             if weight_format not in SPARSITIES:
                 raise DoesNotFitError(str(error), instead={"quantization": "int8"}) from error
-            told = f"{error}; {forecast(self._model.weights(), self._dtype)}"
+            told = f"{error}; {forecast(self._weight_rows, self._dtype)}"
             raise DoesNotFitError(told, instead={"sparsity": None, "quantization": "int8"}) from error
         need, free = self.predict_weight_bytes(weight_format), free_bytes(self._device)
         if need > free:
@@ -416,6 +417,7 @@ class TorchModelRunner:
             raise ConfigError("use_weights takes what load_weights gave")
         self._graphs = None
         self._model, self._spec, self.notes = weights.model, weights.spec, weights.notes
+        self._weight_rows = tuple(weights.model.weights())
         self._graphs = self._record()
 
     def _warm_up(self, model: Model, kernels: KernelSet, kv: KVStore) -> None:
@@ -430,7 +432,7 @@ class TorchModelRunner:
 
     def weights(self) -> list[WeightRow]:
         """How each matrix is stored."""
-        return [] if self._closed else list(self._model.weights())
+        return [] if self._closed else list(self._weight_rows)
 
     def device(self) -> DeviceReading:
         """What the device says of itself. Takes milliseconds; any thread may ask, and the engine's should not."""

@@ -14,8 +14,8 @@ def tokens_in(records: Iterable[StepRecord], base: Snapshot | None = None) -> se
     for record in records:
         for arrival in record.arrivals:
             found.update(arrival.prompt_token_ids)
-        _, token_ids, _, logprobs = as_sampled(record.sampled).columns()
-        found.update(token_ids)
-        for _, alternatives in logprobs.values():
+        sampled = as_sampled(record.sampled)
+        found.update(sampled.token_ids)
+        for _, alternatives in sampled.logprobs.values():
             found.update(token for token, _ in alternatives)
     return found

@@ -5,6 +5,7 @@ one that is silent for long is dropped, so that a closed tab costs nothing. The 
 """
 
 import math
+import operator
 import threading
 import time
 import weakref
@@ -27,10 +28,11 @@ from workbench.trace.wire import dumps, records_to_json, snapshot_to_json
 Send = Callable[[dict[str, Any], list[bytes]], None]
 
 FRAME_SECONDS = 0.05
-# Above so many steps a second nobody can follow single ones, and half as many frames cost the engine less: most of all
-# where the page that draws them computes on the same processors.
+# Above so many steps a second nobody can follow single ones, and frames are made only as often as this share of the
+# interpreter allows, which is the engine's too: ten times a second, and down to four.
 FAST_STEPS_PER_SECOND = 30
-FAST_FRAME_SECONDS = 0.1
+FAST_SHARE = 0.003
+FAST_FRAME_SECONDS, LONGEST_FRAME_SECONDS = 0.1, 0.25
 HEARTBEAT_SECONDS = 1.0
 JOB_SECONDS = 0.1  # between two frames while the engine idles and something goes on beside it
 MAX_UNACKNOWLEDGED = 30
@@ -98,7 +100,7 @@ class Feed:
 
     def _run(self, generation: int) -> None:
         page = _Page()
-        before = -math.inf
+        before, cost = -math.inf, 0.0
         client = self._client()
         remove_hook = client.loop.core.hooks.on_step(self._on_step) if client is not None else None
         try:
@@ -114,17 +116,19 @@ class Feed:
                 ):
                     return
                 if not unheard or self._waits_for_cells:
+                    computing = time.thread_time()
                     status = client.loop.status()
                     self._send(*page.next_frame(client, status))
                     if status.state == "closed":
                         return
+                    cost = time.thread_time() - computing
                 behind = page.behind(client)
                 busy = any(job.running for job in client.jobs.values())
                 del client  # while this thread sleeps it must not keep an engine alive
                 if not behind:
                     self._wake.wait(JOB_SECONDS if busy else HEARTBEAT_SECONDS)
                 self._wake.clear()
-                pause = max(frame_seconds(page.num_steps, began - before), self._frame_seconds)
+                pause = max(frame_seconds(page.num_steps, began - before, cost), self._frame_seconds)
                 if unheard:
                     pause = max(pause, UNHEARD_FRAME_SECONDS)
                 before = began
@@ -138,13 +142,15 @@ class Feed:
             self._wake.set()
 
 
-def frame_seconds(num_steps: int, seconds: float) -> float:
-    """Seconds from a frame of so many steps, made in so many seconds, to the next. A full frame means a backlog.
+def frame_seconds(num_steps: int, seconds: float, cost: float) -> float:
+    """Seconds from a frame to the next: `num_steps` were in it, `seconds` after the one before, at `cost` seconds of
+    the interpreter. A full frame means a backlog.
 
     One step more than there is time for says nothing: steps and frames are not in time with each other.
     """
-    fast = 1 + FAST_STEPS_PER_SECOND * seconds < num_steps < FRAME_STEPS
-    return FAST_FRAME_SECONDS if fast else FRAME_SECONDS
+    if not 1 + FAST_STEPS_PER_SECOND * seconds < num_steps < FRAME_STEPS:
+        return FRAME_SECONDS
+    return min(max(FAST_FRAME_SECONDS, cost / FAST_SHARE), LONGEST_FRAME_SECONDS)
 
 
 class _Page:
@@ -158,6 +164,8 @@ class _Page:
         self._work: dict[str, Any] | None = None
         self._memory_read_at = -HEARTBEAT_SECONDS
         self._last_status: dict[str, Any] = {}
+        self._knobs_of: tuple[object, ...] = ()
+        self._knobs: dict[str, tuple[Any, Any]] = {}
         self._compared: tuple[str, int] = ("", 0)  # a comparison, and how many of its rows were sent
         self.seq = 0
         self.num_steps = 0  # in the last frame
@@ -259,7 +267,7 @@ class _Page:
             "max_num_batched_tokens": config.max_num_batched_tokens,
             "scheduling_policy": core.scheduler.policy.name,
             "policies": [*POLICIES, *core.own_policies],
-            "knobs": knobs(client),
+            "knobs": self._knobs_now(client),
             "num_running": status.num_running,
             "num_waiting": status.num_waiting,
             "memory": self._memory,
@@ -272,6 +280,14 @@ class _Page:
             "others": [[other.engine_id, other_label(other)] for other in client.others],
             "jobs": {name: job.progress() for name, job in client.jobs.items()},
         }
+
+    def _knobs_now(self, client: EngineClient) -> dict[str, tuple[Any, Any]]:
+        """The knobs, put together again where one was turned: settings are frozen, and a turn makes them anew."""
+        core = client.loop.core
+        made_of = (core.args, core.runner.spec, core.scheduler.config, core.scheduler.policy)
+        if len(self._knobs_of) != len(made_of) or any(map(operator.is_not, self._knobs_of, made_of)):
+            self._knobs_of, self._knobs = made_of, knobs(client)
+        return self._knobs
 
 
 def other_label(client: EngineClient) -> str:

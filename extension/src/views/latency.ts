@@ -122,7 +122,7 @@ class LatencyView implements View {
       setAttribute(
         surface.canvas,
         "aria-label",
-        `Histogram of ${kind.meaning}, ${count(data!.count, kind.sample)}: ${told}`,
+        `Histogram of ${kind.meaning}, ${data!.scale} scale, ${count(data!.count, kind.sample)}: ${told}`,
       );
     }
     setText(this.served, this.problem === "" ? this.servedText() : this.problem);
