@@ -29,6 +29,7 @@ function drawn(stepsPerSecond: number, state: "running" | "paused" = "running") 
 test("steps that can be followed are drawn as they come", () => {
   const { pace, done } = drawn(20);
   assert.equal(pace.rest(), 0);
+  assert.equal(pace.skims(), false);
   done();
 });
 
@@ -42,7 +43,7 @@ test("where steps are too quick, drawing takes a tenth of a processor", () => {
   done();
 });
 
-test("a slow drawing puts off the next one by a quarter of a second and no more", () => {
+test("a slow drawing puts off the next one by a third of a second and no more", () => {
   const { pace, clock, done } = drawn(200);
   for (let i = 0; i < 20; i++) {
     pace.begin();
@@ -50,7 +51,7 @@ test("a slow drawing puts off the next one by a quarter of a second and no more"
     pace.end();
   }
   pace.begin();
-  assert.equal(pace.rest(), 250);
+  assert.equal(pace.rest(), 333);
   done();
 });
 
@@ -60,7 +61,9 @@ test("what the reader does, and a pause, are shown at once", () => {
   assert.equal(pace.rest(), 0);
   pace.begin();
   assert.ok(pace.rest() > 0);
+  assert.equal(pace.skims(), true);
   session.hover("r2");
+  assert.equal(pace.skims(), false);
   assert.equal(pace.rest(), 0);
   pace.begin();
   session.setCursor(30);

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from workbench.bench.ui_page import Bridge, browser_seconds, headless_browser
 from workbench.bench.unseen_page import unseen_page
@@ -127,47 +128,72 @@ def _keep_busy(llm: LLM, ended: threading.Event) -> None:
         handle.cancel()
 
 
-def _rate(llm: LLM) -> float:
-    """Steps a second."""
+class _Window(NamedTuple):
+    """What an engine did for a while. computing: the share of time that its thread had a processor; 0 if not told."""
+
+    steps_per_second: float
+    computing: float
+
+
+def _window(llm: LLM) -> _Window:
     time.sleep(SETTLE_SECONDS)
-    step, began = llm.status().step, time.perf_counter()
+    step, computed, began = llm.status().step, _engine_seconds(), time.perf_counter()
     time.sleep(WINDOW_SECONDS)
-    return (llm.status().step - step) / (time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return _Window((llm.status().step - step) / seconds, (_engine_seconds() - computed) / seconds)
+
+
+def _engine_seconds() -> float:
+    """Processor time of the engines' threads of this process, in nanosecond steps, where the system counts it so."""
+    threads = [thread.native_id for thread in threading.enumerate() if thread.name == "workbench-engine"]
+    try:
+        return sum(int(Path(f"/proc/self/task/{one}/schedstat").read_text().split()[0]) for one in threads) / 1e9
+    except OSError:
+        return 0.0
 
 
 def _cost(browser: Any, rounds: int) -> Rows:
-    """Speed with everything open against nothing open, in alternation, and the engine's own part of the loss.
+    """An engine with everything open against one with nothing open, in alternation, and the engine's own part of it.
 
     That part is measured with the stream going to a reader in this process that acknowledges and draws nothing: records
-    made into frames, and the interpreter's lock held meanwhile. The rest is what the browser takes.
+    made into frames, and the interpreter's lock held meanwhile. The rest is what the browser takes. Speed changes by
+    itself on most machines, so the time that the engine's thread gets is told too, which is much steadier.
     """
-    opened, unseen, closed, used = [], [], [], []
+    opened, unseen, closed, used = list[_Window](), list[_Window](), list[_Window](), []
     with _steady_load() as llm:
-        before = _rate(llm)
+        closed.append(_window(llm))
         for _ in range(rounds * WINDOWS):
             with unseen_page(llm):
-                watched = _rate(llm)
-            between = _rate(llm)
+                unseen.append(_window(llm))
+            closed.append(_window(llm))
             with _dashboard(browser, llm) as page:
                 page.wait_for_function("step => bench.last >= step", arg=llm.status().step)
                 page.evaluate(QUIET)
                 seconds, began = browser_seconds(), time.perf_counter()
-                drawn = _rate(llm)
+                opened.append(_window(llm))
                 if seconds is not None:
                     used.append((browser_seconds() - seconds) / (time.perf_counter() - began))
-            after = _rate(llm)
-            unseen.append(2 * watched / (before + between))
-            opened.append(2 * drawn / (between + after))
-            closed.append(between / before)
-            before = after
+            closed.append(_window(llm))
+    first, second, third = closed[0::2], closed[1::2], closed[2::2]
     rows = [
-        _ratio("speed, open / closed", opened, f"the browser draws in software on the same {os.cpu_count()} cores"),
-        _ratio("speed, stream open and nobody draws / closed", unseen, "what is lost here is the engine's side"),
-        _ratio("speed, closed / closed", closed, "what the machine changes by itself meanwhile"),
+        *_cost_rows("open", opened, second, third, f"the browser draws in software on the same {os.cpu_count()} cores"),
+        *_cost_rows("stream open and nobody draws", unseen, first, second, "what is lost here is the engine's side"),
+        *_cost_rows("closed", second, first, third, "what the machine changes by itself meanwhile"),
     ]
     if used:
         rows.append(_row("browser's processor time", statistics.median(used), "cores", "while everything is open"))
     return rows
+
+
+def _cost_rows(what: str, windows: list[_Window], before: list[_Window], after: list[_Window], note: str) -> Rows:
+    """`windows` against those with nothing open right before and after each."""
+    found = []
+    for name, field in (("speed", "steps_per_second"), ("time that the engine's thread gets", "computing")):
+        values = [[getattr(window, field) for window in each] for each in (windows, before, after)]
+        if all(map(all, values)):
+            ratios = [2 * value / (a + b) for value, a, b in zip(*values, strict=False)]
+            found.append(_ratio(f"{name}, {what} / closed", ratios, note))
+    return found
 
 
 def _soak(browser: Any, seconds: float) -> Rows:

@@ -29,10 +29,10 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 
 FRAME_SECONDS = 0.05
 # Above so many steps a second nobody can follow single ones, and frames are made only as often as this share of the
-# interpreter allows, which is the engine's too: ten times a second, and down to four.
+# interpreter allows, which is the engine's too: ten times a second, and down to three.
 FAST_STEPS_PER_SECOND = 30
 FAST_SHARE = 0.003
-FAST_FRAME_SECONDS, LONGEST_FRAME_SECONDS = 0.1, 0.25
+FAST_FRAME_SECONDS, LONGEST_FRAME_SECONDS = 0.1, 1 / 3
 HEARTBEAT_SECONDS = 1.0
 JOB_SECONDS = 0.1  # between two frames while the engine idles and something goes on beside it
 MAX_UNACKNOWLEDGED = 30
@@ -109,6 +109,7 @@ class Feed:
                 if client is None:
                     self._send(*page.last_frame())
                     return
+                self._wake.clear()
                 began = time.monotonic()
                 unheard = page.seq - self._acknowledged >= MAX_UNACKNOWLEDGED
                 if unheard and began - self._last_heard > (
@@ -122,17 +123,16 @@ class Feed:
                     if status.state == "closed":
                         return
                     cost = time.thread_time() - computing
-                behind = page.behind(client)
-                busy = any(job.running for job in client.jobs.values())
-                del client  # while this thread sleeps it must not keep an engine alive
-                if not behind:
-                    self._wake.wait(JOB_SECONDS if busy else HEARTBEAT_SECONDS)
-                self._wake.clear()
                 pause = max(frame_seconds(page.num_steps, began - before, cost), self._frame_seconds)
                 if unheard:
                     pause = max(pause, UNHEARD_FRAME_SECONDS)
                 before = began
+                busy = any(job.running for job in client.jobs.values())
+                del client  # while this thread sleeps it must not keep an engine alive
+                # First asleep, then awaiting a step: woken by every step, it would take the interpreter twice a frame.
                 time.sleep(max(0.0, pause - (time.monotonic() - began)))
+                if not page.behind(self._client()):
+                    self._wake.wait(JOB_SECONDS if busy else HEARTBEAT_SECONDS)
         finally:
             if remove_hook is not None:
                 remove_hook()
@@ -170,8 +170,10 @@ class _Page:
         self.seq = 0
         self.num_steps = 0  # in the last frame
 
-    def behind(self, client: EngineClient) -> bool:
-        """True if there are records that it has not been sent."""
+    def behind(self, client: EngineClient | None) -> bool:
+        """True if there are records that it has not been sent, or no engine any more."""
+        if client is None:
+            return True
         return self._next_step is not None and client.loop.core.trace.last_step >= self._next_step
 
     def last_frame(self) -> tuple[dict[str, Any], list[bytes]]:

@@ -2,13 +2,14 @@
 // thread 20 ms and more, on a processor that the engine may want.
 
 import type { Selection, Session } from "../session.ts";
+import type { TraceStore } from "../store.ts";
 import type { Cursor } from "../trace_types.ts";
 
 const FAST_STEPS_PER_SECOND = 30;
 /** So much of a processor's time may go into drawing then … */
 const SHARE = 0.1;
 /** … but no drawing is put off for longer. */
-const LONGEST_REST_MS = 250;
+const LONGEST_REST_MS = 333;
 /** Weight of the newest drawing in what one costs. */
 const NEWEST = 0.2;
 
@@ -41,22 +42,27 @@ export class Pace {
     this.cost = this.cost === 0 ? took : this.cost + (took - this.cost) * NEWEST;
   }
 
-  /** Milliseconds to wait before the next drawing; 0 where steps can be followed, or what the reader does is to be shown. */
-  rest(): number {
+  /** True while steps go by that nobody can follow; false where what the reader does is to be shown. */
+  skims(): boolean {
     const { selection, cursor, hovered } = this.session;
-    if (selection !== this.selection || cursor !== this.cursor || hovered !== this.hovered) return 0;
-    if (!this.tooQuick()) return 0;
+    const acted = selection !== this.selection || cursor !== this.cursor || hovered !== this.hovered;
+    return !acted && tooQuick(this.session.store);
+  }
+
+  /** Milliseconds to wait before the next drawing. */
+  rest(): number {
+    if (!this.skims()) return 0;
     return Math.max(0, this.began + Math.min(LONGEST_REST_MS, this.cost / SHARE) - this.now());
   }
 
   destroy(): void {
     this.rendered.port1.close();
   }
+}
 
-  private tooQuick(): boolean {
-    const { status, steps } = this.session.store;
-    const newest = steps.at(-1);
-    const before = steps.at(-1 - FAST_STEPS_PER_SECOND);
-    return status?.state === "running" && before !== undefined && newest!.end - before.end < 1;
-  }
+/** More steps a second than anybody can follow one by one. */
+export function tooQuick({ status, steps }: TraceStore): boolean {
+  const newest = steps.at(-1);
+  const before = steps.at(-1 - FAST_STEPS_PER_SECOND);
+  return status?.state === "running" && before !== undefined && newest!.end - before.end < 1;
 }

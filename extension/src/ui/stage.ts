@@ -7,6 +7,8 @@ import { followTheme, type Theme } from "./theme.ts";
 export interface View {
   /** True for a view that writes text into canvases: it is drawn before those that change the document. */
   readonly early?: boolean;
+  /** Milliseconds between two drawings where steps go by too quickly to follow; without it as often as others. */
+  readonly rest?: number;
   draw(): void;
   destroy(): void;
 }
@@ -26,6 +28,7 @@ interface Entry {
   readonly view: View;
   dirty: boolean;
   visible: boolean;
+  drawn: number;
 }
 
 export class Stage {
@@ -49,7 +52,9 @@ export class Stage {
     this.observer = new IntersectionObserver((changes) => {
       for (const change of changes) {
         const entry = this.entries.find((e) => e.element === change.target);
-        if (entry !== undefined) entry.visible = change.isIntersecting;
+        if (entry === undefined) continue;
+        entry.visible = change.isIntersecting;
+        entry.dirty = true;
       }
       this.request();
     });
@@ -60,7 +65,7 @@ export class Stage {
     });
     this.stops.push(
       this.following.stop,
-      session.onChange(() => this.invalidateAll(this.pace.rest())),
+      session.onChange(() => this.changed()),
     );
   }
 
@@ -74,7 +79,7 @@ export class Stage {
       },
     };
     // The view may ask for a draw while it is being made, before it can be put into its entry.
-    const entry = { element, dirty: true, visible: false } as Entry;
+    const entry = { element, dirty: true, visible: false, drawn: Number.NEGATIVE_INFINITY } as Entry;
     (entry as { view: View }).view = factory(element, context);
     // Setting a canvas's font brings the whole document's style up to date first; that is dear after each change of it,
     // and free as long as nothing was changed in this frame.
@@ -92,9 +97,18 @@ export class Stage {
     for (const { view } of this.entries) view.destroy();
   }
 
-  /** All views have to be drawn again, after so many milliseconds. */
-  private invalidateAll(rest = 0): void {
+  private invalidateAll(): void {
     for (const entry of this.entries) entry.dirty = true;
+    this.request();
+  }
+
+  private changed(): void {
+    const skims = this.pace.skims();
+    const now = performance.now();
+    for (const entry of this.entries) {
+      if (!skims || now - entry.drawn >= (entry.view.rest ?? 0)) entry.dirty = true;
+    }
+    const rest = this.pace.rest();
     if (rest === 0) this.request();
     else
       this.timer ??= setTimeout(() => {
@@ -112,6 +126,7 @@ export class Stage {
       for (const entry of this.entries) {
         if (!entry.dirty || !entry.visible) continue;
         entry.dirty = false;
+        entry.drawn = performance.now();
         entry.view.draw();
       }
     });

@@ -15,7 +15,7 @@ import { ticks } from "./timeline_axis.ts";
 
 const PERCENTILES = ["p50", "p95", "p99"] as const;
 /** Shortest time between two draws while live, in ms: sorting tens of thousands of samples is not free. */
-const DRAW_EVERY = 250;
+const DRAW_EVERY = 200;
 /** A chart as high as this has room for a title under its axis, in px. */
 const LEAST_TITLED = 70;
 
@@ -69,6 +69,7 @@ export function latencyView(element: HTMLElement, context: ViewContext): View {
 
 class LatencyView implements View {
   readonly early = true;
+  readonly rest = 1000;
   private readonly context: ViewContext;
   private readonly charts: readonly Chart[];
   private readonly served = h("div", { class: "iw-goodput", role: "status", "data-testid": "goodput" });

@@ -4,6 +4,7 @@ import { count, int, millis, seconds } from "../format.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import { emptyState } from "../ui/empty_state.ts";
 import { HoverCard } from "../ui/hover_card.ts";
+import { tooQuick } from "../ui/pace.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { blockWhy } from "./block_why.ts";
 import { RequestDetail } from "./request_detail.ts";
@@ -11,7 +12,8 @@ import { type Group, groupOf, MOTION_MS, RequestMotion } from "./request_motion.
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
 /** Rows shown at most; the others are counted below the table. */
-const MAX_ROWS = 120;
+/** Rows at first, and how many more come when the reader scrolls to their end: each costs layout in every drawing. */
+const ROWS = 40;
 /** Shortest time between two draws while live, in ms: text that changes faster cannot be read. */
 const DRAW_EVERY = 120;
 
@@ -75,6 +77,7 @@ export function requestsView(element: HTMLElement, context: ViewContext): View {
 }
 
 class RequestsView implements View {
+  readonly rest = 1000;
   private readonly context: ViewContext;
   private readonly body = h("tbody");
   private readonly heads: HTMLTableCellElement[];
@@ -88,6 +91,10 @@ class RequestsView implements View {
   private readonly motion = new RequestMotion();
   private readonly calm = matchMedia("(prefers-reduced-motion: reduce)");
   private readonly block = h("div", { class: "iw-block-why", role: "status", "data-testid": "block-why" });
+  /** The group that each request was shown in. */
+  private places: ReadonlyMap<string, Group> = new Map();
+  private most = ROWS;
+  private readonly onMore: IntersectionObserver;
   private blockShown = "";
   private sort: SortKey = "state";
   private descending = false;
@@ -113,6 +120,15 @@ class RequestsView implements View {
     this.table = h("table", { class: "iw-table" }, h("thead", {}, h("tr", {}, ...this.heads)), this.body);
     this.scroller = h("div", { class: "iw-scroll", "data-testid": "requests" }, this.table, this.more);
     element.append(this.block, this.scroller, this.empty);
+    this.onMore = new IntersectionObserver(
+      ([last]) => {
+        if (last!.isIntersecting) this.showMore();
+      },
+      { root: this.scroller, rootMargin: "0px 0px 300px 0px" },
+    );
+    this.scroller.addEventListener("scroll", () => {
+      if (this.scroller.scrollTop === 0) this.most = ROWS;
+    });
     element.addEventListener("pointerleave", () => context.session.hover(null));
   }
 
@@ -129,14 +145,18 @@ class RequestsView implements View {
     this.drawn = performance.now();
     const all = requestRows(session.store, session.cursor);
     const sorted = sortRows(all, this.sort, this.descending);
-    const shown = sorted.slice(0, MAX_ROWS);
+    const shown = sorted.slice(0, this.most);
     // What is picked anywhere is told here, however far down its row would be.
-    const picked = sorted.slice(MAX_ROWS).find((row) => row.info.id === session.selection.request);
+    const picked = sorted.slice(this.most).find((row) => row.info.id === session.selection.request);
     if (picked !== undefined) shown.push(picked);
     this.drawBlock();
     this.empty.hidden = all.length > 0;
     this.table.hidden = all.length === 0;
-    setText(this.more, all.length > shown.length ? `and ${count(all.length - shown.length, "older request")}` : "");
+    const older = all.length - shown.length;
+    setText(this.more, older > 0 ? `and ${count(older, "older request")}` : "");
+    // Observed anew, it tells again where it stands: still in sight, it asks for more rows once more.
+    this.onMore.disconnect();
+    if (older > 0) this.onMore.observe(this.more);
     this.update(shown, all);
     COLUMNS.forEach((column, i) => {
       const direction = column.key !== this.sort ? "none" : this.descending ? "descending" : "ascending";
@@ -146,6 +166,7 @@ class RequestsView implements View {
 
   destroy(): void {
     clearTimeout(this.timer);
+    this.onMore.disconnect();
     this.detail.destroy();
   }
 
@@ -209,12 +230,17 @@ class RequestsView implements View {
     });
     if (!telling) this.detail.element.remove();
     const step = store.stateAt(cursor)?.step ?? -1;
-    const crossings = this.motion.shown(step, states, cursor === "live", grouped && !this.calm.matches);
+    const live = cursor === "live";
+    // Where every drawing has its crossings the rows would never rest: nothing to learn, and a processor's work.
+    const wanted = grouped && !this.calm.matches && !(live && tooQuick(store));
+    const crossings = this.motion.shown(step, states, live, wanted);
     const moving = crossings.flatMap(({ id, to }) => {
       const element = this.rows.get(id);
       return element === undefined ? [] : [{ element, to }];
     });
-    this.slide(moving, () => this.place(order));
+    const left = [...this.places].flatMap(([id, group]) => (states.get(id) === group ? [] : (this.rows.get(id) ?? [])));
+    this.places = states;
+    this.slide(moving, () => this.place(order, left));
     if (this.revealed !== this.detail.content) {
       this.revealed = this.detail.content;
       if (told !== undefined && telling) this.reveal(this.rows.get(told.info.id)!);
@@ -268,9 +294,12 @@ class RequestsView implements View {
     }
   }
 
-  /** Bring the rows into an order and let go of all others. One that stays is not touched, one that moves keeps the focus. */
-  private place(order: readonly HTMLTableRowElement[]): void {
+  /** Bring the rows into an order and let go of all others. One that stays is not touched, one that moves keeps the focus.
+   *
+   * left: rows that left their group. They are taken out first, or else all that were behind them would be moved. */
+  private place(order: readonly HTMLTableRowElement[], left: readonly HTMLTableRowElement[]): void {
     const focused = document.activeElement;
+    for (const element of left) element.remove();
     order.forEach((element, i) => {
       if (this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
     });
@@ -305,6 +334,12 @@ class RequestsView implements View {
     element.children[2]!.classList.add("iw-why");
     this.rows.set(id, element);
     return element;
+  }
+
+  private showMore(): void {
+    this.most += ROWS;
+    this.drawn = 0;
+    this.context.invalidate();
   }
 
   private sortBy(key: SortKey): void {

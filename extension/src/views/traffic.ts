@@ -44,6 +44,7 @@ class TrafficView implements View {
   );
   private readonly surface: Surface;
   private arrivals: Arrivals = "poisson";
+  private shown: readonly unknown[] = [];
   private preview: PreviewResult | null = null;
   private failure = "";
   private asked = 0;
@@ -200,14 +201,18 @@ class TrafficView implements View {
 
   /** Stems at the arrivals: prompt tokens upwards, output tokens downwards. */
   private drawPreview(): void {
-    const pen = this.surface.begin();
-    const { preview } = this;
+    const { preview, surface } = this;
+    const theme = this.context.theme();
+    // It stays as it is while the engine works on: a canvas's text costs a layout of the whole page.
+    const shows = [preview, theme, surface.width, surface.height, devicePixelRatio];
+    if (preview !== null && shows.every((part, i) => part === this.shown[i])) return;
+    this.shown = shows;
+    const pen = surface.begin();
     if (preview === null) {
       const waiting = this.context.session.commandable ? "Making the traffic …" : "No engine answers now.";
       setText(this.words, this.failure === "" ? waiting : "");
       return;
     }
-    const theme = this.context.theme();
     const { requests } = preview;
     const open = requests.every(([, after]) => after === null);
     const last = Math.max(...requests.map(([time]) => time));
@@ -219,7 +224,7 @@ class TrafficView implements View {
         `${count(preview.num_output_tokens, "output token")}${urgent === 0 ? "" : `, ${int(urgent)} urgent (red mark)`}. ` +
         `Seed ${this.inputs.get("seed")!.value}.`,
     );
-    const { width, height } = this.surface;
+    const { width, height } = surface;
     const [[left, right], top, bottom] = [SIDES, 8, 16];
     const drawn = stems(requests);
     const most = [Math.max(...drawn.map((s) => s.prompt)), Math.max(...drawn.map((s) => s.output))] as const;
