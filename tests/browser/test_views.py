@@ -667,6 +667,21 @@ def test_limits_are_typed_or_dragged_and_the_goodput_follows(harness: Open) -> N
     expect(canvas).to_have_attribute("aria-label", re.compile("p95 "))
 
 
+def test_a_long_table_of_requests_grows_as_it_is_scrolled(harness: Open) -> None:
+    page = harness("view=requests&blocks=4000&until=300&paused", (900, 400))
+    rows, more = page.locator("tbody tr[data-state]"), page.locator(".iw-more")
+    expect(rows).to_have_count(40)
+    everyone = 40 + int(re.search(r"and ([\d,]+) older requests", more.inner_text())[1].replace(",", ""))  # type: ignore[index]
+    assert everyone == 400 + 301, "those that run, and the one that each step let go"
+    page.get_by_test_id("requests").evaluate("box => { box.scrollTop = box.scrollHeight; }")
+    expect(rows).to_have_count(80)
+    expect(more).to_have_text(f"and {everyone - 80} older requests")
+    # Back at its top it is short again, with the next drawing.
+    page.get_by_test_id("requests").evaluate("box => { box.scrollTop = 0; }")
+    page.evaluate(f"{SESSION}.setCursor(200)")
+    expect(rows).to_have_count(40)
+
+
 def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     page = harness("view=memory&until=0&paused")
     page.evaluate(
