@@ -696,7 +696,10 @@ def test_a_saved_trace_needs_no_kernel(harness: Open) -> None:
     )
     root = page.get_by_test_id("workbench-dashboard")
     expect(root.get_by_test_id("state")).to_have_text("saved trace")
-    expect(root.get_by_test_id("run")).to_be_disabled()
+    # Nothing asks for prompts that nobody would answer; what was asked is there to read.
+    for asks in ("run", "starters", "prompt-0"):
+        expect(root.get_by_test_id(asks)).to_be_hidden()
+    expect(root.locator(".iw-prompt.iw-guest").first).to_be_visible()
     expect(root.get_by_test_id("break-on")).to_be_hidden()
     root.locator("[data-testid^=request-]").first.click()
     expect(root.get_by_test_id("why")).to_contain_text("Arrived with")

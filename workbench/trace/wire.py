@@ -7,6 +7,7 @@ steps a second costs the engine little.
 
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -59,6 +60,14 @@ class RecordWriter:
             "pool": record.pool,
         }
 
+    def columns(self, value: Any) -> Any:
+        """What msgspec cannot write by itself, when it goes through records in their order."""
+        if isinstance(value, Decisions):
+            return self._decisions(value)
+        if isinstance(value, SampledTokens):
+            return self._sampled(value)
+        return _plain_number(value)
+
     def _decisions(self, rows: Decisions) -> list[Any]:
         """[ids, computed tokens, [[place, Decision] of those that do not just decode]]; null: as it was."""
         ids, num_computed, noted = rows.columns()
@@ -83,6 +92,19 @@ def _rounded(seconds: float) -> float:
 def records_to_json(records: Iterable[StepRecord]) -> list[dict[str, Any]]:
     """Records that stand together in one message or page."""
     return list(map(RecordWriter().to_json, records))
+
+
+def in_columns(records: Iterable[StepRecord]) -> list[StepRecord]:
+    """These records with their rows as columns, for dumps to write them itself."""
+    return [record if _has_columns(record) else _with_columns(record) for record in records]
+
+
+def _has_columns(record: StepRecord) -> bool:
+    return isinstance(record.decisions, Decisions) and isinstance(record.sampled, SampledTokens)
+
+
+def _with_columns(record: StepRecord) -> StepRecord:
+    return replace(record, decisions=as_decisions(record.decisions), sampled=as_sampled(record.sampled))
 
 
 class RecordReader:
@@ -184,12 +206,14 @@ def _tuples(value: Any) -> Any:
 def dumps(value: Any) -> bytes:
     """UTF-8 JSON that every parser reads: numbers that JSON cannot write (infinite log-probabilities) become null.
 
-    Raises TypeError for anything that is not data.
+    Records in columns are written as records_to_json has them, in half the time and with all digits of their
+    times. Raises TypeError for anything that is not data.
     """
     try:
-        return msgspec.json.encode(value, enc_hook=_plain_number)
+        return msgspec.json.encode(value, enc_hook=RecordWriter().columns)
     except UnicodeEncodeError:  # half of a surrogate pair: a text may hold it, UTF-8 cannot
-        return msgspec.json.encode(_encodable(msgspec.to_builtins(value, enc_hook=_plain_number, str_keys=True)))
+        plain = msgspec.to_builtins(value, enc_hook=RecordWriter().columns, str_keys=True)
+        return msgspec.json.encode(_encodable(plain))
 
 
 def _encodable(value: Any) -> Any:

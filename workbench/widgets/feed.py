@@ -23,7 +23,7 @@ from workbench.lockstep_job import LockstepJob, lockstep_rows
 from workbench.quality.outputs import side_name
 from workbench.trace import Trace, TraceRangeError
 from workbench.trace.tokens import tokens_in
-from workbench.trace.wire import dumps, records_to_json, snapshot_to_json
+from workbench.trace.wire import dumps, in_columns, snapshot_to_json
 
 Send = Callable[[dict[str, Any], list[bytes]], None]
 
@@ -197,7 +197,7 @@ class _Page:
             tokens = tokens_in((), base)
         self._next_step = records[-1].step + 1 if records else start
         self.num_steps = len(records)
-        payload["records"] = records_to_json(records)
+        payload["records"] = in_columns(records)
         tokens |= tokens_in(records)
         tokens |= self._add_compared(client, payload)
         payload["texts"] = self._texts(client, tokens)

@@ -122,6 +122,11 @@ class PlaygroundView implements View {
     this.fillStarters();
     const live = [...this.own].filter((id) => store.requests.get(id)?.ending === null);
     if (this.note.textContent === QUEUED && !(store.status?.state === "paused" && this.queued)) this.say("", false);
+    // Of a saved trace there is only to read: nothing asks for prompts that nobody would answer.
+    const saved = !session.interactive && session.connection === "live";
+    for (const asks of [this.runButton, this.stopButton, this.addButton, this.starters, this.form.element]) {
+      asks.hidden = saved;
+    }
     this.runButton.disabled = !session.commandable;
     this.stopButton.disabled = !session.commandable || live.length === 0;
     this.addButton.disabled = this.cards.length >= MAX_PROMPTS;
@@ -141,6 +146,7 @@ class PlaygroundView implements View {
     this.drawGuests();
     const theme = this.context.theme();
     for (const card of [...this.cards, ...this.guests]) card.draw(this.shading, theme);
+    if (saved) for (const card of this.cards) card.element.hidden = true;
     this.drawLegend();
   }
 
