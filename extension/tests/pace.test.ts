@@ -43,7 +43,7 @@ test("where steps are too quick, drawing takes a tenth of a processor", () => {
   done();
 });
 
-test("a slow drawing puts off the next one by a third of a second and no more", () => {
+test("a slow drawing puts off the next one by half a second and no more", () => {
   const { pace, clock, done } = drawn(200);
   for (let i = 0; i < 20; i++) {
     pace.begin();
@@ -51,7 +51,7 @@ test("a slow drawing puts off the next one by a third of a second and no more", 
     pace.end();
   }
   pace.begin();
-  assert.equal(pace.rest(), 333);
+  assert.equal(pace.rest(), 500);
   done();
 });
 
