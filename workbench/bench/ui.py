@@ -54,7 +54,10 @@ def _row(what: str, value: float, unit: str, note: str) -> dict[str, Any]:
 
 
 def _ratio(what: str, ratios: list[float], note: str) -> dict[str, Any]:
-    story = f"{len(ratios)} times, {min(ratios):.3f} to {max(ratios):.3f}; {note}"
+    story = f"{len(ratios)} times, {min(ratios):.3f} to {max(ratios):.3f}"
+    if len(ratios) > 1:  # a difference smaller than twice the last figure is no finding
+        story += f", mean {statistics.mean(ratios):.3f} ± {statistics.stdev(ratios) / len(ratios) ** 0.5:.3f}"
+    story += f"; {note}"
     return _row(what, statistics.median(ratios), "ratio", story)
 
 
