@@ -11,8 +11,7 @@ import { RequestDetail } from "./request_detail.ts";
 import { type Group, groupOf, MOTION_MS, RequestMotion } from "./request_motion.ts";
 import { type RequestRow, requestRows, type SortKey, sortRows } from "./request_rows.ts";
 
-/** Rows shown at most; the others are counted below the table. */
-/** Rows at first, and how many more come when the reader scrolls to their end: each costs layout in every drawing. */
+/** Rows at first, and how many more come when the reader scrolls to their end; the others are counted below the table. */
 const ROWS = 40;
 /** Shortest time between two draws while live, in ms: text that changes faster cannot be read. */
 const DRAW_EVERY = 120;
