@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from playwright.sync_api import Browser
 
+from workbench import LLM, SamplingParams
 from workbench.bench import ui
 
 
@@ -18,12 +21,29 @@ def test_every_figure_is_measured_on_a_page_that_draws(browser: Browser, monkeyp
     assert rows["frames"]["note"].startswith("2,000 blocks")
     assert 0 < rows["event to pixel, p50"]["value"] <= rows["event to pixel, p95"]["value"]
     assert int(rows["event to pixel, p50"]["note"].split()[0]) > 0, "updates were seen on the page"
-    for open_ in ("open", "stream open and nobody draws", "closed"):
+    for compared in (
+        "everything open / held back",
+        "stream alone / held back",
+        "nothing open / nothing open",
+    ):
         for what in ("speed", "time that the engine's thread gets"):
-            row = rows[f"{what}, {open_} / closed"]
+            row = rows[f"{what}, {compared}"]
             assert row["value"] > 0
             assert row["note"].startswith("1 times")
-    assert rows["browser's processor time"]["value"] > 0
+    assert rows["browser's processor time, everything open"]["value"] > 0
+
+
+def test_a_page_that_is_held_back_is_sent_nothing(browser: Browser) -> None:
+    flowing = threading.Event()
+    flowing.set()
+    with LLM(max_num_seqs=2) as llm, ui._dashboard(browser, llm, flowing) as page:
+        flowing.clear()
+        llm.generate("Once upon a time", SamplingParams(max_tokens=8, ignore_eos=True), use_tqdm=False)
+        page.wait_for_timeout(500)
+        held = page.evaluate("bench.last")
+        flowing.set()
+        page.wait_for_function("step => bench.last === step", arg=llm.trace.last_step)
+        assert held is None or held < llm.trace.last_step - 1
 
 
 def test_a_soak_counts_the_steps_that_the_page_had(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

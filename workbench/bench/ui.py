@@ -24,8 +24,9 @@ SIZE = {"width": 1600, "height": 1000}
 UPDATES = 20  # a second
 BLOCKS = 100_000
 FRAME_SECONDS = 10.0
-SETTLE_SECONDS, WINDOW_SECONDS = 0.3, 2.0
-WINDOWS = 5  # of each kind in a round
+SETTLE_SECONDS, WINDOW_SECONDS = 0.3, 0.9
+WINDOWS = 10  # of each kind in a round
+OPENED_SECONDS = 2.0  # after which a page that was just opened is like one that was opened long ago
 STORY = "Once upon a time there was a little girl who"
 SAMPLES = 30  # of a soak
 READY = "() => window.bench?.frames > 0"
@@ -62,9 +63,9 @@ def _ratio(what: str, ratios: list[float], note: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _dashboard(browser: Any, llm: LLM) -> Iterator[Any]:
-    """A page with all views of the engine, once the first frame has come."""
-    bridge, page = Bridge(llm), browser.new_page(viewport=SIZE)
+def _dashboard(browser: Any, llm: LLM, flowing: threading.Event | None = None) -> Iterator[Any]:
+    """A page with all views of the engine, once the first frame has come. Nothing is sent while `flowing` is clear."""
+    bridge, page = Bridge(llm, flowing), browser.new_page(viewport=SIZE)
     try:
         page.goto(bridge.url)
         page.wait_for_function(READY)
@@ -132,18 +133,22 @@ def _keep_busy(llm: LLM, ended: threading.Event) -> None:
 
 
 class _Window(NamedTuple):
-    """What an engine did for a while. computing: the share of time that its thread had a processor; 0 if not told."""
+    """What an engine did for a while. computing: the share of time that its thread had a processor; 0 if not told.
+    browser: processors that the browser used; 0 if not told.
+    """
 
     steps_per_second: float
     computing: float
+    browser: float
 
 
 def _window(llm: LLM) -> _Window:
     time.sleep(SETTLE_SECONDS)
+    browser = browser_seconds() or 0.0  # first and last, as it reads hundreds of files
     step, computed, began = llm.status().step, _engine_seconds(), time.perf_counter()
     time.sleep(WINDOW_SECONDS)
-    seconds = time.perf_counter() - began
-    return _Window((llm.status().step - step) / seconds, (_engine_seconds() - computed) / seconds)
+    step, computed, seconds = llm.status().step - step, _engine_seconds() - computed, time.perf_counter() - began
+    return _Window(step / seconds, computed / seconds, ((browser_seconds() or 0.0) - browser) / seconds)
 
 
 def _engine_seconds() -> float:
@@ -156,46 +161,58 @@ def _engine_seconds() -> float:
 
 
 def _cost(browser: Any, rounds: int) -> Rows:
-    """An engine with everything open against one with nothing open, in alternation, and the engine's own part of it.
+    """An engine that is watched against the same one while its stream is held back, in quick alternation.
 
-    That part is measured with the stream going to a reader in this process that acknowledges and draws nothing: records
-    made into frames, and the interpreter's lock held meanwhile. The rest is what the browser takes. Speed changes by
-    itself on most machines, so the time that the engine's thread gets is told too, which is much steadier.
+    Speed changes by itself by a tenth from second to second on most machines, so it takes hundreds of short windows to
+    tell one percent; opening a page anew for each would be measured along with it. A page that is sent nothing draws
+    nothing, which the browser's processor time shows. The time that the engine's thread gets is much steadier than
+    speed, and told too.
+
+    The engine's own part is measured with the stream going to a reader in this process that acknowledges and draws
+    nothing: records made into frames, and the interpreter's lock held meanwhile. The rest is what the browser takes.
     """
-    opened, unseen, closed, used = list[_Window](), list[_Window](), list[_Window](), []
+    flowing = threading.Event()
+    flowing.set()
     with _steady_load() as llm:
-        closed.append(_window(llm))
-        for _ in range(rounds * WINDOWS):
-            with unseen_page(llm):
-                unseen.append(_window(llm))
-            closed.append(_window(llm))
-            with _dashboard(browser, llm) as page:
-                page.wait_for_function("step => bench.last >= step", arg=llm.status().step)
-                page.evaluate(QUIET)
-                seconds, began = browser_seconds(), time.perf_counter()
-                opened.append(_window(llm))
-                if seconds is not None:
-                    used.append((browser_seconds() - seconds) / (time.perf_counter() - began))
-            closed.append(_window(llm))
-    first, second, third = closed[0::2], closed[1::2], closed[2::2]
+        with _dashboard(browser, llm, flowing) as page:
+            page.wait_for_function("step => bench.last >= step", arg=llm.status().step)
+            page.evaluate(QUIET)
+            time.sleep(OPENED_SECONDS)
+            opened = _alternated(llm, flowing, rounds)
+        with unseen_page(llm, flowing):
+            unseen = _alternated(llm, flowing, rounds)
+        closed = _alternated(llm, flowing, rounds)
+    cores = f"the browser draws in software on the same {os.cpu_count()} cores"
     rows = [
-        *_cost_rows("open", opened, second, third, f"the browser draws in software on the same {os.cpu_count()} cores"),
-        *_cost_rows("stream open and nobody draws", unseen, first, second, "what is lost here is the engine's side"),
-        *_cost_rows("closed", second, first, third, "what the machine changes by itself meanwhile"),
+        *_cost_rows("everything open / held back", opened, cores),
+        *_cost_rows("stream alone / held back", unseen, "nobody draws: what is lost here is the engine's side"),
+        *_cost_rows("nothing open / nothing open", closed, "what the machine changes by itself meanwhile"),
     ]
-    if used:
-        rows.append(_row("browser's processor time", statistics.median(used), "cores", "while everything is open"))
+    for state, windows in (("everything open", opened[1::2]), ("held back", opened[0::2])):
+        used = [window.browser for window in windows]
+        if any(used):
+            rows.append(_row(f"browser's processor time, {state}", statistics.mean(used), "cores", "mean"))
     return rows
 
 
-def _cost_rows(what: str, windows: list[_Window], before: list[_Window], after: list[_Window], note: str) -> Rows:
-    """`windows` against those with nothing open right before and after each."""
+def _alternated(llm: LLM, flowing: threading.Event, rounds: int) -> list[_Window]:
+    """Windows held back and flowing in turns; the first and the last one are held back."""
+    windows = []
+    for place in range(2 * rounds * WINDOWS + 1):
+        flowing.set() if place % 2 else flowing.clear()
+        windows.append(_window(llm))
+    flowing.set()
+    return windows
+
+
+def _cost_rows(what: str, windows: list[_Window], note: str) -> Rows:
+    """Every second window against those right before and after it."""
     found = []
     for name, field in (("speed", "steps_per_second"), ("time that the engine's thread gets", "computing")):
-        values = [[getattr(window, field) for window in each] for each in (windows, before, after)]
-        if all(map(all, values)):
-            ratios = [2 * value / (a + b) for value, a, b in zip(*values, strict=False)]
-            found.append(_ratio(f"{name}, {what} / closed", ratios, note))
+        values = [getattr(window, field) for window in windows]
+        if all(values):
+            ratios = [2 * b / (a + c) for a, b, c in zip(values[0::2], values[1::2], values[2::2], strict=False)]
+            found.append(_ratio(f"{name}, {what}", ratios, note))
     return found
 
 

@@ -72,9 +72,13 @@ for (;;) {
 
 
 class Bridge:
-    """One page's channel to one engine. What the engine's threads send waits here for the page's open request."""
+    """One page's channel to one engine. What the engine's threads send waits here for the page's open request.
 
-    def __init__(self, llm: LLM) -> None:
+    While `flowing` is clear nothing is sent: the thread that makes the frames waits.
+    """
+
+    def __init__(self, llm: LLM, flowing: threading.Event | None = None) -> None:
+        self._flowing = flowing
         self.token = secrets.token_hex(8)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._channel = EngineChannel(llm.client, self._put)
@@ -129,6 +133,8 @@ class Bridge:
         self.server.server_close()
 
     def _put(self, content: dict[str, Any], buffers: list[bytes]) -> None:
+        if self._flowing is not None:
+            self._flowing.wait()
         head, body = json.dumps(content).encode(), buffers[0] if buffers else b""
         self._outbox.put(struct.pack(">II", len(head), len(body)) + head + bytes(body))
 

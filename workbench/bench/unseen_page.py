@@ -13,14 +13,16 @@ CATCH_UP_SECONDS = 30.0
 
 
 @contextmanager
-def unseen_page(llm: LLM) -> Iterator[None]:
+def unseen_page(llm: LLM, flowing: threading.Event | None = None) -> Iterator[None]:
     """A page that takes the engine's stream, acknowledges it as pages do and draws nothing, in this process.
 
-    Entered once it has caught up with what was before.
+    Entered once it has caught up with what was before. While `flowing` is clear it is sent nothing.
     """
     newest, seen = llm.status().step, threading.Event()
 
     def take(content: dict[str, Any], buffers: list[bytes]) -> None:
+        if flowing is not None:
+            flowing.wait()
         if content["type"] != "frame":
             return
         if not seen.is_set():

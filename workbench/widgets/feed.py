@@ -29,10 +29,10 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 
 FRAME_SECONDS = 0.05
 # Above so many steps a second nobody can follow single ones, and frames are made only as often as this share of the
-# interpreter allows, which is the engine's too: ten times a second, and down to three.
+# interpreter allows, which is the engine's too: five times a second, and down to three.
 FAST_STEPS_PER_SECOND = 30
 FAST_SHARE = 0.003
-FAST_FRAME_SECONDS, LONGEST_FRAME_SECONDS = 0.1, 1 / 3
+FAST_FRAME_SECONDS, LONGEST_FRAME_SECONDS = 0.2, 1 / 3
 HEARTBEAT_SECONDS = 1.0
 JOB_SECONDS = 0.1  # between two frames while the engine idles and something goes on beside it
 MAX_UNACKNOWLEDGED = 30
