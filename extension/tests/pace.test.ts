@@ -33,12 +33,12 @@ test("steps that can be followed are drawn as they come", () => {
   done();
 });
 
-test("where steps are too quick, drawing takes a tenth of a processor", () => {
+test("where steps are too quick, drawing takes a twentieth of a processor", () => {
   const { pace, clock, done } = drawn(200);
-  assert.equal(pace.rest(), 180);
-  clock.ms += 150;
+  assert.equal(pace.rest(), 380);
+  clock.ms += 350;
   assert.equal(pace.rest(), 30);
-  clock.ms += 150;
+  clock.ms += 350;
   assert.equal(pace.rest(), 0);
   done();
 });

@@ -7,7 +7,7 @@ import type { Cursor } from "../trace_types.ts";
 
 const FAST_STEPS_PER_SECOND = 30;
 /** So much of a processor's time may go into drawing then … */
-const SHARE = 0.1;
+const SHARE = 0.05;
 /** … but no drawing is put off for longer. */
 const LONGEST_REST_MS = 500;
 /** Weight of the newest drawing in what one costs. */
