@@ -297,8 +297,8 @@ def test_frames_are_rarer_where_steps_are_too_quick_to_follow():
     assert pause(1, 0.05, 0.001) == 0.05, "20 steps a second: each is a frame"
     assert pause(2, 0.1, 0.001) == 0.05, "and stays one after a late frame"
     assert pause(2, 0.05, 0.001) == 0.05, "nor does one more step than usual make it two"
-    assert pause(3, 0.05, 0.0) == 0.1
-    assert pause(5, 0.1, 0.2 * feed_module.FAST_SHARE) == 0.2, "so that they take a share of the interpreter's time"
+    assert pause(3, 0.05, 0.0) == 0.2
+    assert pause(5, 0.1, 0.25 * feed_module.FAST_SHARE) == 0.25, "so that they take a share of the interpreter's time"
     assert pause(5, 0.1, 1.0) == 1 / 3, "and no fewer than three a second, however dear"
     assert pause(feed_module.FRAME_STEPS, 0.05, 1.0) == 0.05, "a backlog is sent as quickly as may be"
     assert pause(50, float("inf"), 0.0) == 0.05, "the first frame"
