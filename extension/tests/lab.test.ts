@@ -418,7 +418,7 @@ class FakeNotebook {
     },
     disposed: { connect: () => true },
   };
-  readonly context = { ready: Promise.resolve() };
+  context = { ready: Promise.resolve(), isReady: true };
   readonly content;
   constructor(...outputs: { data?: Record<string, unknown>; metadata?: object }[]) {
     this.outputs = outputs;
@@ -480,6 +480,25 @@ test("a kernel that has answered is asked once for the pictures that its noteboo
   link.connected = true;
   stills.catchUp();
   assert.equal(asked.length, 2);
+});
+
+test("a kernel that answers before the notebook's file is read is asked once that has its cells", async () => {
+  const notebook = new FakeNotebook({ data: { "text/html": still("a", 3) } });
+  const { cells } = notebook.content.model;
+  let read = (): void => {};
+  notebook.context = { ready: new Promise<void>((done) => (read = done)), isReady: false };
+  notebook.content.model.cells = [];
+  const asked: object[] = [];
+  const link = { connected: true, askStills: (editions: object) => asked.push(editions) };
+  const stills = new Stills(() => [{ context: notebook.sessionContext, link }] as never);
+  stills.follow(notebook);
+  stills.catchUp();
+  assert.deepEqual(asked, []);
+  notebook.context.isReady = true;
+  notebook.content.model.cells = cells;
+  read();
+  await settled();
+  assert.deepEqual(asked, [{ a: "3" }]);
 });
 
 test("a panel's title tells its engine from the others, and says no more than that", () => {

@@ -7,7 +7,7 @@ import type { Place } from "./hub.ts";
 
 /** What is used of a notebook in the main area. */
 interface NotebookLike {
-  readonly context: { readonly ready: Promise<void> };
+  readonly context: { readonly ready: Promise<void>; readonly isReady: boolean };
   readonly sessionContext: ISessionContext;
   readonly content: { readonly model: { readonly cells: Iterable<CellLike> } | null };
 }
@@ -69,7 +69,8 @@ export class Stills {
     for (const notebook of this.notebooks) {
       const link = this.places().find(({ context }) => context === notebook.sessionContext)?.link;
       if (link?.connected !== true) this.asked.delete(notebook);
-      else if (!this.asked.has(notebook) && notebook.content.model !== null) {
+      else if (!this.asked.has(notebook) && notebook.context.isReady) {
+        // Before that the notebook has no cells yet, and so no pictures to ask for.
         this.asked.add(notebook);
         const editions = Object.fromEntries(stillsOf(notebook).map(({ id, edition }) => [id, edition]));
         if (Object.keys(editions).length > 0) link.askStills(editions);
