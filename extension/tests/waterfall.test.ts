@@ -137,10 +137,26 @@ test("a preempted request's next token names the preemption", () => {
 test("a free block says who let it go", () => {
   const store = new TraceStore();
   store.applyFrame(payload(shortRun(), snapshot()));
-  const told = blockWhy(store, "live", store.stateAt("live")!, 1);
+  const told = blockWhy(store, "live", store.stateAt("live")!, 1)!;
   assert.deepEqual([told.step, told.request], [2, "r1"]);
   assert.match(told.text, /kept for its prefix.*r1 gave it back when it ended/);
-  assert.equal(blockWhy(store, "live", store.stateAt("live")!, 7).request, null);
+  assert.equal(blockWhy(store, "live", store.stateAt("live")!, 7)!.request, null);
+});
+
+test("a block is told free in exactly those states in which nobody holds it", () => {
+  const store = recorded();
+  const seen = { held: 0, free: 0 };
+  for (let step = store.firstStep!; step <= store.lastStep!; step += 7) {
+    const state = store.stateAt(step)!;
+    const held = new Set([...state.blockTables.values()].flat());
+    for (let block = 0; block < state.numBlocks; block++) {
+      const told = blockWhy(store, step, state, block);
+      assert.equal(told === null, held.has(block), `block ${block} in step ${step}`);
+      seen[told === null ? "held" : "free"] += 1;
+    }
+    assert.equal(blockWhy(store, step, state, state.numBlocks), null);
+  }
+  assert.ok(seen.held > 0 && seen.free > 0);
 });
 
 test("a changed priority is the request's from that step on", () => {

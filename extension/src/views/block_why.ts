@@ -14,7 +14,9 @@ export interface BlockWhy {
   readonly request: string | null;
 }
 
-export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, block: number): BlockWhy {
+/** Null if somebody holds the block in this state, or the pool has no such block. */
+export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, block: number): BlockWhy | null {
+  if (state.refCounts[block] !== 0) return null;
   const name = `Block ${int(block)}`;
   const kept = state.hashes[block] === "" ? "empty" : "kept for its prefix";
   for (let i = cursor === "live" ? store.steps.length - 1 : store.indexOf(cursor); i >= 0; i--) {
