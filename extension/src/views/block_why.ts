@@ -10,7 +10,7 @@ import type { Cursor } from "../trace_types.ts";
 export interface BlockWhy {
   readonly text: string;
   readonly step: number | null;
-  /** The request whose why explains it; null if nobody has held it in the steps that are kept. */
+  /** The request whose why explains it; null if nobody has held it in the kept steps so far. */
   readonly request: string | null;
 }
 
@@ -40,7 +40,7 @@ export function blockWhy(store: TraceStore, cursor: Cursor, state: EngineState, 
     return { text, step: record.step, request: event.request_id };
   }
   return {
-    text: `${name} is free (${kept}); nobody has held it in the steps that are kept.`,
+    text: `${name} is free (${kept}); nobody has held it in the kept steps so far.`,
     step: null,
     request: null,
   };

@@ -7,14 +7,13 @@ import { segmented } from "../ui/segmented.ts";
 import type { View, ViewContext } from "../ui/stage.ts";
 import { CompareBar } from "./playground_compare.ts";
 import type { Branch } from "./playground_branch.ts";
+import { guestsAt } from "./playground_guests.ts";
 import { type CardActions, PlaygroundCard } from "./playground_card.ts";
 import { samplingForm } from "./sampling_form.ts";
 import { type Shading, shadeLegend, typicalGap } from "./token_text.ts";
 
 const MAX_PROMPTS = 8;
 const FIRST_PROMPTS = 2;
-/** Requests from elsewhere that are shown besides this playground's own. */
-const MAX_GUESTS = 4;
 
 const QUEUED = "Queued. The engine is paused: resume or step to run it.";
 
@@ -203,18 +202,10 @@ class PlaygroundView implements View {
     this.legend.replaceChildren(...shadeLegend(this.shading, this.session.store, this.context.theme()));
   }
 
-  /** Requests that came from a cell or another view: the selected one first, then the newest. */
   private drawGuests(): void {
-    const { store, selection } = this.session;
-    const others = [...store.requests.values()].filter((r) => !this.own.has(r.id));
-    const selected = others.find((r) => r.id === selection.request);
-    const live = others.filter((r) => r.ending === null);
-    // What is being written now is worth more room than what waits or has ended.
-    const writing = live.filter((r) => r.tokens.length > 0);
-    const candidates = writing.length > 0 ? writing : live.length > 0 ? live : this.own.size === 0 ? others : [];
-    const shown = candidates.slice(-MAX_GUESTS).map((r) => r.id);
-    if (selected !== undefined && !shown.includes(selected.id)) shown.unshift(selected.id);
-    shown.length = Math.min(shown.length, MAX_GUESTS);
+    const { store, cursor, selection } = this.session;
+    const before = this.guests.map((guest) => guest.request!);
+    const shown = guestsAt(store, cursor, { own: this.own, selected: selection.request, before });
     while (this.guests.length < shown.length) this.guests.push(this.place(null));
     while (this.guests.length > shown.length) this.guests.pop()!.element.remove();
     shown.forEach((id, i) => (this.guests[i]!.request = id));

@@ -10,6 +10,7 @@ import type { Theme } from "../ui/theme.ts";
 import type { Duel } from "../lockstep.ts";
 import { DuelView } from "./duel.ts";
 import { type Branch, branchAt, choicesAt, sharedBlocks } from "./playground_branch.ts";
+import { endingAt, progressAt } from "./playground_guests.ts";
 import { type Shading, TokenText } from "./token_text.ts";
 
 const MOST_CHOICES = 4;
@@ -101,18 +102,19 @@ export class PlaygroundCard {
     const selected = request !== null && session.selection.request === request.id;
     const live = request !== null && request.ending === null;
     this.element.classList.toggle("iw-selected", selected);
-    this.element.classList.toggle("iw-failed", request?.ending?.reason === "error");
     this.again.hidden = request === null || live || !session.commandable;
     this.halt.hidden = !live || !session.commandable;
     this.drawChoices(selected ? request : null);
     if (request === null) {
+      this.element.classList.remove("iw-failed");
       setText(this.head, this.request === null ? "" : "in the queue …");
       this.facts.hidden = true;
       return;
     }
     setProperty(this.element, "--chip", theme.request(request.colour));
-    setText(this.head, `${request.id} · ${progress(request)}`);
-    const { ending } = request;
+    setText(this.head, `${request.id} · ${progressAt(request, session.cursor)}`);
+    const ending = endingAt(request, session.cursor);
+    this.element.classList.toggle("iw-failed", ending?.reason === "error");
     setAttribute(this.head, "title", ending === null ? "" : explainEnding(ending.reason, ending.detail));
     if (this.prompt === null && this.branch === null) setText(this.label, request.label);
     const facts = this.sharing(request);
@@ -122,10 +124,12 @@ export class PlaygroundCard {
 
   /** What of the prompt was in the KV cache already, and what is shared with the parent at this moment. */
   private sharing(request: RequestInfo): string {
-    if (request.firstScheduled === null || request.numCached === 0) return "";
+    const { store, cursor } = this.session;
+    const looked = request.firstScheduled !== null && request.firstScheduled <= store.timeAt(cursor);
+    if (!looked || request.numCached === 0) return "";
     const prompt = count(request.promptTokenIds.length, "prompt token");
     const found = `${int(request.numCached)} of ${prompt} were in the KV cache already`;
-    const state = this.session.store.stateAt(this.session.cursor);
+    const state = store.stateAt(cursor);
     if (this.branch === null || state === null) return found;
     const shared = sharedBlocks(state, this.branch.parent, request.id);
     return shared === 0 ? found : `${found}; ${count(shared, "block")} shared with ${this.branch.parent} now`;
@@ -193,13 +197,4 @@ export class PlaygroundCard {
     area.addEventListener("focus", () => this.actions.focused(this));
     return area;
   }
-}
-
-function progress(request: RequestInfo): string {
-  const tokens = count(request.tokens.length, "token");
-  const { ending } = request;
-  if (ending?.reason === "error") return explainEnding(ending.reason, ending.detail);
-  if (ending !== null) return `${tokens} · ${ending.reason}`;
-  if (request.tokens.length === 0) return "waiting for its first token";
-  return `${int(request.tokens.length)} of ${count(request.maxTokens, "token")}`;
 }

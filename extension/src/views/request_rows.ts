@@ -87,7 +87,8 @@ function makeRow(
   };
 }
 
-function tokensUpTo(info: RequestInfo, limit: number): number {
+/** How many of a request's tokens came in a step or before it. */
+export function tokensUpTo(info: RequestInfo, limit: number): number {
   let low = 0;
   let high = info.tokens.length;
   while (low < high) {
