@@ -92,7 +92,7 @@ def check_counts(said: dict[str, Any], now: Moment) -> None:
         "running": f"{len(state.running)}\nrunning",
         "waiting": f"{len(state.waiting)}\nwaiting",
     }
-    rows = dict(line.split("\t")[:2] for line in said["ledger"])
+    rows = dict(line.split("\t")[:2] for line in said["ledger"] if line is not None)
     for name, blocks in (("in use", used), ("cached prefixes", cached), ("free", free)):
         assert rows[f"KV cache, {name}"] == size_text(blocks * state.pool.bytes_per_block)
 
@@ -126,8 +126,12 @@ def check_block(said: dict[str, Any], now: Moment, block: int | None, request: s
     owners, references = now.owners(block), now.state.ref_counts[block]
     assert len(owners) == references
     kept = ", content kept for a prefix hit" if now.state.block_hashes[block] else ""
-    held = f"held by {', '.join(owners)}" if owners else f"state free{kept}"
-    assert said["block"].startswith(f"Block {block}: {held} · references {references}")
+    fact, told = said["block"].removeprefix(f"Block {block}: ").split(" · ")[:2]
+    if owners:
+        assert sorted(fact.removeprefix("held by ").split(", ")) == sorted(owners)
+    else:
+        assert fact == f"state free{kept}"
+    assert told.splitlines()[0] == f"references {references}"
     assert (said["why"] is not None) == (request is None and references == 0)
     if said["why"] is not None:
         assert said["why"].startswith(f"Block {block} is free ({'kept for its prefix' if kept else 'empty'})")
@@ -147,7 +151,7 @@ def check_playground(said: dict[str, Any], now: Moment, picked: str | None) -> N
             assert name in (writing or now.state.requests)
         reason = now.measured[name].finish_reason
         if reason is not None:
-            assert told == f"{written[name]} tokens · {reason}"
+            assert told == f"{written[name]} token{'' if written[name] == 1 else 's'} · {reason}"
         elif written[name] > 0:
             assert told.startswith(f"{written[name]} of ")
         else:
