@@ -34,7 +34,7 @@ test("at every step a request is told as far as the records say that it was", ()
         assert.ok(request.arrivalStep > record.step);
       } else if (written === 0) {
         seen.waiting += 1;
-        assert.equal(told, "waiting for its first token");
+        assert.equal(told, "no token yet");
       } else {
         seen.writing += 1;
         assert.equal(told, `${written} of ${request.maxTokens} tokens`);

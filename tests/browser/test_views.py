@@ -324,6 +324,25 @@ def test_text_is_shown_as_far_as_it_was_at_the_time_cursor(harness: Open) -> Non
     page.wait_for_function(f"() => ({sight})()[1] === 0")
 
 
+def test_a_request_that_is_picked_in_the_table_is_brought_into_sight_in_the_playground(harness: Open) -> None:
+    page = harness("until=480&paused", (1400, 1900))
+    cards = page.locator(".iw-prompt.iw-guest")
+    seen = """e => { const box = e.closest('.iw-cards').getBoundingClientRect(), at = e.getBoundingClientRect();
+      return at.top >= box.top - 1 && at.top < box.bottom - 40; }"""
+    hidden = [i for i in range(cards.count()) if not cards.nth(i).evaluate(seen)]
+    assert hidden, "every card fits, so nothing is tried here"
+    name = cards.nth(hidden[-1]).locator(".iw-card-id").inner_text().split()[0]
+    page.get_by_test_id(f"request-{name}").click()
+    card = page.locator(".iw-prompt.iw-selected")
+    expect(card).to_contain_text(name)
+    assert card.evaluate(seen)
+    place = "e => e.closest('.iw-cards').scrollTop"
+    before = card.evaluate(place)
+    card.locator(".iw-tokens span").first.click()  # what is in sight stays under the pointer
+    expect(page.get_by_test_id("token-why")).to_be_visible()
+    assert card.evaluate(place) == before
+
+
 def test_a_token_and_a_block_lead_to_their_why(harness: Open) -> None:
     page = harness("until=480&paused", (1400, 1900))
     token = page.locator(".iw-tokens span").first

@@ -155,7 +155,7 @@ def check_playground(said: dict[str, Any], now: Moment, picked: str | None) -> N
         elif written[name] > 0:
             assert told.startswith(f"{written[name]} of ")
         else:
-            assert told == "waiting for its first token"
+            assert told == "no token yet"
 
 
 def check_latency(said: dict[str, Any], now: Moment) -> None:

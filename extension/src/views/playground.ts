@@ -14,6 +14,8 @@ import { type Shading, shadeLegend, typicalGap } from "./token_text.ts";
 
 const MAX_PROMPTS = 8;
 const FIRST_PROMPTS = 2;
+/** So much of a card shows its name and some of its text, in px. */
+const IN_SIGHT = 80;
 
 const QUEUED = "Queued. The engine is paused: resume or step to run it.";
 
@@ -52,6 +54,7 @@ class PlaygroundView implements View {
   private shading: Shading = "probability";
   private startersFor = "";
   private lastFocused: PlaygroundCard | null = null;
+  private lastPicked: string | null = null;
 
   constructor(element: HTMLElement, context: ViewContext) {
     this.context = context;
@@ -147,6 +150,7 @@ class PlaygroundView implements View {
     for (const card of [...this.cards, ...this.guests]) card.draw(this.shading, theme);
     if (saved) for (const card of this.cards) card.element.hidden = true;
     this.drawLegend();
+    this.showPicked();
   }
 
   destroy(): void {
@@ -200,6 +204,18 @@ class PlaygroundView implements View {
     if (this.legend.dataset["key"] === key) return;
     this.legend.dataset["key"] = key;
     this.legend.replaceChildren(...shadeLegend(this.shading, this.session.store, this.context.theme()));
+  }
+
+  /** The card of a request that was picked elsewhere is brought into sight; one that is in sight stays where it is. */
+  private showPicked(): void {
+    const { request } = this.session.selection;
+    if (request === this.lastPicked) return;
+    this.lastPicked = request;
+    const card = request === null ? undefined : [...this.cards, ...this.guests].find((c) => c.request === request);
+    if (card === undefined) return;
+    const box = this.grid.getBoundingClientRect();
+    const at = card.element.getBoundingClientRect();
+    if (at.top > box.bottom - IN_SIGHT || at.bottom < box.top + IN_SIGHT) this.grid.scrollTop += at.top - box.top - 2;
   }
 
   private drawGuests(): void {

@@ -41,7 +41,7 @@ export function progressAt(request: RequestInfo, cursor: Cursor): string {
   const tokens = tokensUpTo(request, limit);
   if (ending?.reason === "error") return explainEnding(ending.reason, ending.detail);
   if (ending !== null) return `${count(tokens, "token")} · ${ending.reason}`;
-  if (tokens === 0) return "waiting for its first token";
+  if (tokens === 0) return "no token yet";
   return `${int(tokens)} of ${count(request.maxTokens, "token")}`;
 }
 
