@@ -76,3 +76,8 @@ export interface TraceEvent {
 }
 
 export type Cursor = "live" | number;
+
+/** The last step that counts at a cursor. */
+export function lastStepAt(cursor: Cursor): number {
+  return cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
+}

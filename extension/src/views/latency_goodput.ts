@@ -1,7 +1,7 @@
 // Service level objectives and goodput, by the same rule as workbench/trace/metrics.py.
 
 import type { TraceStore } from "../store.ts";
-import type { Cursor, RequestInfo } from "../trace_types.ts";
+import { lastStepAt, type Cursor, type RequestInfo } from "../trace_types.ts";
 
 /** Limits that a request should keep, in seconds; null for none. */
 export interface Slo {
@@ -25,7 +25,7 @@ export function endToEnd(store: TraceStore, limit: number): number[] {
 }
 
 export function goodput(store: TraceStore, cursor: Cursor, slo: Slo): Goodput {
-  const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
+  const limit = lastStepAt(cursor);
   const ended = whole(store, limit).filter((request) => request.ending!.reason !== "abort");
   const met = ended.filter((request) => keeps(request, slo)).length;
   const seconds = duration(store, limit);

@@ -3,7 +3,7 @@
 import { count, int } from "../format.ts";
 import { explainEnding } from "../reasons.ts";
 import type { TraceStore } from "../store.ts";
-import type { Cursor, RequestInfo } from "../trace_types.ts";
+import { lastStepAt, type Cursor, type RequestInfo } from "../trace_types.ts";
 import { tokensUpTo } from "./request_rows.ts";
 
 const MAX_GUESTS = 4;
@@ -17,7 +17,7 @@ export interface GuestsOf {
 
 /** Requests that came from a cell or another view: those that write at the cursor, else those alive then. */
 export function guestsAt(store: TraceStore, cursor: Cursor, { own, selected, before }: GuestsOf): string[] {
-  const limit = limitOf(cursor);
+  const limit = lastStepAt(cursor);
   const others = [...store.requests.values()].filter((r) => !own.has(r.id) && r.arrivalStep <= limit);
   const live = others.filter((r) => endingAt(r, cursor) === null);
   // What is being written is worth more room than what waits or has ended.
@@ -35,7 +35,7 @@ export function guestsAt(store: TraceStore, cursor: Cursor, { own, selected, bef
 
 /** In words, how far a request is at the cursor. */
 export function progressAt(request: RequestInfo, cursor: Cursor): string {
-  const limit = limitOf(cursor);
+  const limit = lastStepAt(cursor);
   if (request.arrivalStep > limit) return `arrives in step ${int(request.arrivalStep)}`;
   const ending = endingAt(request, cursor);
   const tokens = tokensUpTo(request, limit);
@@ -47,9 +47,5 @@ export function progressAt(request: RequestInfo, cursor: Cursor): string {
 
 /** How a request ended, if it had at the cursor. */
 export function endingAt(request: RequestInfo, cursor: Cursor): RequestInfo["ending"] {
-  return request.ending !== null && request.ending.step <= limitOf(cursor) ? request.ending : null;
-}
-
-function limitOf(cursor: Cursor): number {
-  return cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
+  return request.ending !== null && request.ending.step <= lastStepAt(cursor) ? request.ending : null;
 }

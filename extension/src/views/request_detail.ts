@@ -5,7 +5,7 @@ import type { Cause, CommandArgs, CommandName } from "../protocol.ts";
 import { reasonLabel } from "../reasons.ts";
 import { h, setAttribute, setText, setValue } from "../ui/dom.ts";
 import type { ViewContext } from "../ui/stage.ts";
-import type { RequestInfo } from "../trace_types.ts";
+import { lastStepAt, type RequestInfo } from "../trace_types.ts";
 import type { RequestRow } from "./request_rows.ts";
 import type { HoverCard } from "../ui/hover_card.ts";
 import { waterfall, type WaterfallSegment } from "../waterfall.ts";
@@ -78,7 +78,7 @@ export class RequestDetail {
     this.question.follow(this.shown?.id ?? null);
     if (row === undefined) return false;
     const { store, cursor } = this.context.session;
-    const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
+    const limit = lastStepAt(cursor);
     const { parts, sentences } = tellStory(row.info, limit, store.timeAt(cursor));
     this.drawBar(row.info, parts, sentences.join(" "));
     this.drawPicture(row.info);

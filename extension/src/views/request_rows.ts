@@ -3,7 +3,7 @@
 import { explain, explainEnding } from "../reasons.ts";
 import type { EngineState } from "../replay.ts";
 import type { TraceStore } from "../store.ts";
-import type { Cursor, RequestInfo, Step } from "../trace_types.ts";
+import { lastStepAt, type Cursor, type RequestInfo, type Step } from "../trace_types.ts";
 import { groupOf } from "./request_motion.ts";
 
 export type RowState = "running" | "prefill" | "waiting" | "preempted" | "finished" | "cancelled" | "failed";
@@ -29,7 +29,7 @@ export function requestRows(store: TraceStore, cursor: Cursor): RequestRow[] {
   const state = store.stateAt(cursor);
   const step = store.stepAt(cursor);
   if (state === null) return [];
-  const limit = cursor === "live" ? Number.POSITIVE_INFINITY : cursor;
+  const limit = lastStepAt(cursor);
   const decisions = new Map(step?.record.decisions.map((d) => [d.request_id, d]) ?? []);
   const places = new Map([...state.running, ...state.waiting].map((id, place) => [id, place]));
   const now = store.timeAt(cursor);
