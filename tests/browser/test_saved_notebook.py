@@ -120,6 +120,7 @@ def test_a_live_view_hides_its_picture_and_the_file_s_is_as_new_as_the_engine_s_
     lab.open_cells(SETUP, WORK, PAUSED)
     lab.run_cell(0)
     lab.run_cell(1)
+    lab.cell_element(0)  # what is out of sight is not drawn
     expect(lab.page.get_by_test_id("state")).to_have_text("idle")
     still = lab.page.locator(".iw-still")
     expect(still).to_have_count(1)
