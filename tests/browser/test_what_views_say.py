@@ -1,6 +1,6 @@
 """What the dashboard says at any moment, read from the page, beside what the engine's own trace says of that moment.
 
-The picked request, block and token stay picked while the time cursor moves, so every view is asked about moments at
+The picked request and block stay picked while the time cursor moves, so every view is asked about moments at
 which they did not exist yet, waited, were preempted, or had gone.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from dashboard import SESSION
 from playwright.sync_api import Browser, Page
 
 from workbench import LLM, SamplingParams
@@ -20,7 +21,6 @@ from workbench.core.records import Snapshot
 from workbench.core.units import size_text
 from workbench.trace.metrics import SequenceMetrics, measure, percentile
 
-SESSION = "[...globalThis[Symbol.for('inference-workbench')].sessions.values()][0]"
 MOMENTS = 80
 GO = f"""async ([cursor, picked]) => {{
   const session = {SESSION}; session.setCursor(cursor); session.select(picked);
@@ -81,11 +81,8 @@ def moment_of(llm: LLM, step: int) -> Moment:
 
 def check_counts(said: dict[str, Any], now: Moment) -> None:
     state = now.state
-    used, cached = (
-        sum(1 for count, hashed in zip(state.ref_counts, state.block_hashes, strict=True) if wanted(count, hashed))
-        for wanted in (lambda count, _: count > 0, lambda count, hashed: count == 0 and hashed != "")
-    )
-    free = state.num_blocks - used - cached
+    cached = sum(state.block_hashes[block] != "" for block in state.free_blocks)
+    used, free = state.num_blocks - len(state.free_blocks), len(state.free_blocks) - cached
     assert said["legend"][:3] == [f"{used} used", f"{cached} cached", f"{free} free"]
     assert said["stats"] == {
         "kv": f"{percent(used / state.num_blocks)}\nKV used",
@@ -195,14 +192,13 @@ def test_every_view_tells_the_state_at_the_cursor_whatever_is_picked(page: Page,
     last = llm.trace.last_step
     names = [*measure(llm.trace.records())]
     assert sum(m.num_preemptions for m in measure(llm.trace.records()).values()) > 0
-    picked: dict[str, Any] = {"request": None, "block": None, "token": None}
+    picked: dict[str, Any] = {"request": None, "block": None}
     for _ in range(MOMENTS):
         step = order.randint(0, last)
         if order.random() < 0.4:  # what is picked outlives most moves of the cursor
             picked = {
                 "request": order.choice([None, None, *names]),
                 "block": order.choice([None, *range(24)]),
-                "token": None,
             }
         page.evaluate(GO, [step, picked])
         said, now = page.evaluate(READ), moment_of(llm, step)

@@ -3,14 +3,15 @@
 import { count, int, percent, visible } from "../format.ts";
 import { explainEnding } from "../reasons.ts";
 import type { Session } from "../session.ts";
-import type { RequestInfo } from "../trace_types.ts";
+import { lastStepAt, type RequestInfo } from "../trace_types.ts";
 import { h, setAttribute, setProperty, setText } from "../ui/dom.ts";
 import type { HoverCard } from "../ui/hover_card.ts";
 import type { Theme } from "../ui/theme.ts";
 import type { Duel } from "../lockstep.ts";
 import { DuelView } from "./duel.ts";
 import { type Branch, branchAt, choicesAt, sharedBlocks } from "./playground_branch.ts";
-import { endingAt, progressAt } from "./playground_guests.ts";
+import { progressAt } from "./playground_guests.ts";
+import { endingBy } from "./request_rows.ts";
 import { type Shading, TokenText } from "./token_text.ts";
 
 const MOST_CHOICES = 4;
@@ -113,7 +114,7 @@ export class PlaygroundCard {
     }
     setProperty(this.element, "--chip", theme.request(request.colour));
     setText(this.head, `${request.id} · ${progressAt(request, session.cursor)}`);
-    const ending = endingAt(request, session.cursor);
+    const ending = endingBy(request, lastStepAt(session.cursor));
     this.element.classList.toggle("iw-failed", ending?.reason === "error");
     setAttribute(this.head, "title", ending === null ? "" : explainEnding(ending.reason, ending.detail));
     if (this.prompt === null && this.branch === null) setText(this.label, request.label);

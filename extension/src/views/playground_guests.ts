@@ -4,7 +4,7 @@ import { count, int } from "../format.ts";
 import { explainEnding } from "../reasons.ts";
 import type { TraceStore } from "../store.ts";
 import { lastStepAt, type Cursor, type RequestInfo } from "../trace_types.ts";
-import { tokensUpTo } from "./request_rows.ts";
+import { endingBy, tokensUpTo } from "./request_rows.ts";
 
 const MAX_GUESTS = 4;
 
@@ -19,7 +19,7 @@ export interface GuestsOf {
 export function guestsAt(store: TraceStore, cursor: Cursor, { own, selected, before }: GuestsOf): string[] {
   const limit = lastStepAt(cursor);
   const others = [...store.requests.values()].filter((r) => !own.has(r.id) && r.arrivalStep <= limit);
-  const live = others.filter((r) => endingAt(r, cursor) === null);
+  const live = others.filter((r) => endingBy(r, limit) === null);
   // What is being written is worth more room than what waits or has ended.
   const writing = live.filter((r) => tokensUpTo(r, limit) > 0);
   const candidates = writing.length > 0 ? writing : live.length > 0 ? live : own.size === 0 ? others : [];
@@ -37,15 +37,10 @@ export function guestsAt(store: TraceStore, cursor: Cursor, { own, selected, bef
 export function progressAt(request: RequestInfo, cursor: Cursor): string {
   const limit = lastStepAt(cursor);
   if (request.arrivalStep > limit) return `arrives in step ${int(request.arrivalStep)}`;
-  const ending = endingAt(request, cursor);
+  const ending = endingBy(request, limit);
   const tokens = tokensUpTo(request, limit);
   if (ending?.reason === "error") return explainEnding(ending.reason, ending.detail);
   if (ending !== null) return `${count(tokens, "token")} · ${ending.reason}`;
   if (tokens === 0) return "no token yet";
   return `${int(tokens)} of ${count(request.maxTokens, "token")}`;
-}
-
-/** How a request ended, if it had at the cursor. */
-export function endingAt(request: RequestInfo, cursor: Cursor): RequestInfo["ending"] {
-  return request.ending !== null && request.ending.step <= lastStepAt(cursor) ? request.ending : null;
 }

@@ -54,7 +54,7 @@ function makeRow(
 ): Omit<RequestRow, "place"> {
   const live = state.requests.get(info.id);
   const tokens = tokensUpTo(info, limit);
-  const ended = live === undefined && info.ending !== null && info.ending.step <= limit ? info.ending : null;
+  const ended = live === undefined ? endingBy(info, limit) : null;
   const first = info.tokens[0];
   const hasFirst = tokens > 0 && first !== undefined && first.step >= 0;
   const last = info.tokens[tokens - 1];
@@ -87,6 +87,11 @@ function makeRow(
   };
 }
 
+/** How a request ended, if it did in a step or before it. */
+export function endingBy(info: RequestInfo, limit: number): RequestInfo["ending"] {
+  return info.ending !== null && info.ending.step <= limit ? info.ending : null;
+}
+
 /** How many of a request's tokens came in a step or before it. */
 export function tokensUpTo(info: RequestInfo, limit: number): number {
   let low = 0;
@@ -115,7 +120,7 @@ export function waited(info: RequestInfo, limit: number, now: number): number {
     }
   }
   if (since === null) return total;
-  const until = info.ending !== null && info.ending.step <= limit ? info.ending.time : now;
+  const until = endingBy(info, limit)?.time ?? now;
   return total + Math.max(0, until - since);
 }
 
